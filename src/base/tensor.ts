@@ -1,0 +1,46 @@
+import { JepaError } from './errors.js';
+
+/** Element types of tensors on the host. `bool` is stored as bytes 0 / 1, as ONNX Runtime does. */
+export type HostDType = 'float32' | 'float64' | 'int32' | 'int64' | 'uint8' | 'bool';
+
+export interface HostData {
+  float32: Float32Array;
+  float64: Float64Array;
+  int32: Int32Array;
+  int64: BigInt64Array;
+  uint8: Uint8Array;
+  bool: Uint8Array;
+}
+
+/** A dense row-major array on the host. */
+export interface HostTensor<T extends HostDType = HostDType> {
+  readonly dtype: T;
+  readonly shape: readonly number[];
+  readonly data: HostData[T];
+}
+
+/** Number of elements of a shape; 1 for a scalar. */
+export function sizeOf(shape: readonly number[]): number {
+  let size = 1;
+  for (const dim of shape) size *= dim;
+  return size;
+}
+
+export function float32(shape: readonly number[], data: Float32Array | readonly number[]): HostTensor<'float32'> {
+  return checked('float32', shape, data instanceof Float32Array ? data : Float32Array.from(data));
+}
+
+export function int32(shape: readonly number[], data: Int32Array | readonly number[]): HostTensor<'int32'> {
+  return checked('int32', shape, data instanceof Int32Array ? data : Int32Array.from(data));
+}
+
+export function bool(shape: readonly number[], data: Uint8Array | readonly number[]): HostTensor<'bool'> {
+  return checked('bool', shape, data instanceof Uint8Array ? data : Uint8Array.from(data));
+}
+
+function checked<T extends HostDType>(dtype: T, shape: readonly number[], data: HostData[T]): HostTensor<T> {
+  if (data.length !== sizeOf(shape)) {
+    throw new JepaError(`tensor: ${data.length} values do not fill shape [${shape.join(', ')}]`);
+  }
+  return { dtype, shape, data };
+}
