@@ -59,22 +59,24 @@ export function createRandom(seed: number | bigint, ...labels: (string | number)
  * four words from a 128-bit counter and a 64-bit key. `out` may be the counter itself.
  */
 export function philox(counter: Uint32Array, key0: number, key1: number, out: Uint32Array): void {
-  let a = counter[0];
-  let b = counter[1];
-  let c = counter[2];
-  let d = counter[3];
+  let a = counter[0] | 0;
+  let b = counter[1] | 0;
+  let c = counter[2] | 0;
+  let d = counter[3] | 0;
+  key0 |= 0;
+  key1 |= 0;
   for (let round = 0; round < 10; round++) {
     // High halves of 0xD2511F53 * a and 0xCD9E8D57 * c, from 16-bit halves: doubles cannot hold the 64-bit products.
     const aLow = a & 0xffff;
     const aHigh = a >>> 16;
-    const aMiddle = (Math.imul(aHigh, 0x1f53) + (Math.imul(aLow, 0x1f53) >>> 16)) >>> 0;
-    const aCarry = (Math.imul(aLow, 0xd251) + (aMiddle & 0xffff)) >>> 0;
-    const high0 = Math.imul(aHigh, 0xd251) + (aMiddle >>> 16) + (aCarry >>> 16);
+    const aMiddle = (Math.imul(aHigh, 0x1f53) + (Math.imul(aLow, 0x1f53) >>> 16)) | 0;
+    const aCarry = (Math.imul(aLow, 0xd251) + (aMiddle & 0xffff)) | 0;
+    const high0 = (Math.imul(aHigh, 0xd251) + (aMiddle >>> 16) + (aCarry >>> 16)) | 0;
     const cLow = c & 0xffff;
     const cHigh = c >>> 16;
-    const cMiddle = (Math.imul(cHigh, 0x8d57) + (Math.imul(cLow, 0x8d57) >>> 16)) >>> 0;
-    const cCarry = (Math.imul(cLow, 0xcd9e) + (cMiddle & 0xffff)) >>> 0;
-    const high1 = Math.imul(cHigh, 0xcd9e) + (cMiddle >>> 16) + (cCarry >>> 16);
+    const cMiddle = (Math.imul(cHigh, 0x8d57) + (Math.imul(cLow, 0x8d57) >>> 16)) | 0;
+    const cCarry = (Math.imul(cLow, 0xcd9e) + (cMiddle & 0xffff)) | 0;
+    const high1 = (Math.imul(cHigh, 0xcd9e) + (cMiddle >>> 16) + (cCarry >>> 16)) | 0;
     const low0 = Math.imul(a, 0xd2511f53);
     const low1 = Math.imul(c, 0xcd9e8d57);
     a = high1 ^ b ^ key0;
@@ -108,22 +110,39 @@ function derive(key: readonly [number, number], stream: readonly [number, number
 }
 
 function generator(initial: RandomState): Random {
-  let { key, stream, position } = initial;
+  let key: readonly [number, number];
+  let stream: readonly [number, number];
   const counter = new Uint32Array(4);
   const block = new Uint32Array(4);
-  let blockIndex = -1;
+  // The block at hand and how many of its four words are spent.
+  let blockIndex: number;
+  let spent: number;
+
+  function loadBlock(): void {
+    counter[0] = blockIndex;
+    counter[1] = Math.floor(blockIndex / 0x100000000);
+    counter[2] = stream[0];
+    counter[3] = stream[1];
+    philox(counter, key[0], key[1], block);
+  }
+
+  function restore(state: RandomState): void {
+    key = [...state.key];
+    stream = [...state.stream];
+    blockIndex = Math.floor(state.position / 4);
+    spent = state.position % 4;
+    loadBlock();
+  }
+
+  restore(initial);
 
   function bits(): number {
-    const index = Math.floor(position / 4);
-    if (index !== blockIndex) {
-      counter[0] = index;
-      counter[1] = Math.floor(index / 0x100000000);
-      counter[2] = stream[0];
-      counter[3] = stream[1];
-      philox(counter, key[0], key[1], block);
-      blockIndex = index;
+    if (spent === 4) {
+      blockIndex++;
+      spent = 0;
+      loadBlock();
     }
-    return block[position++ & 3];
+    return block[spent++];
   }
 
   const uniform = () => {
@@ -162,13 +181,8 @@ function generator(initial: RandomState): Random {
       }
     },
     split: (label) => generator(derive(key, stream, String(label))),
-    state: () => ({ key: [...key], stream: [...stream], position }),
-    restore: (state) => {
-      key = [...state.key];
-      stream = [...state.stream];
-      position = state.position;
-      blockIndex = -1;
-    },
+    state: () => ({ key: [...key], stream: [...stream], position: 4 * blockIndex + spent }),
+    restore,
   };
 }
 
