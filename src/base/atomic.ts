@@ -1,0 +1,131 @@
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { JepaError } from './errors.js';
+
+/** What a file is written from: text, bytes, or pieces made one after the other (so that a file can exceed memory). */
+export type FileContent = string | Uint8Array | Iterable<Uint8Array>;
+
+const REASONS: Record<string, string> = {
+  ENOSPC: 'the disk is full; free some space or write elsewhere',
+  EDQUOT: 'the disk quota is used up; free some space or write elsewhere',
+  EFBIG: 'the file would exceed the largest size allowed here; write elsewhere',
+  EACCES: 'no permission; check the owner and mode of the file and its folder',
+  EPERM: 'not permitted; check the owner and mode of the file and its folder',
+  EROFS: 'the file system is read-only; write elsewhere',
+  ENOENT: 'it does not exist; check the path',
+  ENOTDIR: 'a part of the path is a file, not a folder; check the path',
+  EISDIR: 'it is a folder, a file was expected; check the path',
+  EEXIST: 'it exists already; choose another name or remove it',
+  ENOTEMPTY: 'the folder is not empty; choose another name or remove it',
+  EMFILE: 'too many files are open; raise the limit with ulimit -n',
+  ELOOP: 'symbolic links form a loop; check the path',
+  ENAMETOOLONG: 'the name is too long; choose a shorter one',
+};
+
+/** Turns a failure of the file system into one line: what could not be done, to which path, why and the fix. */
+export function fileError(action: string, path: string, error: unknown): JepaError {
+  if (error instanceof JepaError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  const reason = (code && REASONS[code]) || (message ?? String(error)).split('\n')[0];
+  return new JepaError(`cannot ${action} ${path}: ${reason}`);
+}
+
+/** Runs a file operation; failures become one clear line (`fileError`). */
+export function withFileErrors<T>(action: string, path: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw fileError(action, path, error);
+  }
+}
+
+// Node refuses to write 2 GiB or more in one call.
+const LARGEST_WRITE = 1 << 30;
+
+/** Writes all bytes to an open file, in as many calls as it takes. */
+export function writeFully(fd: number, bytes: Uint8Array): void {
+  let offset = 0;
+  while (offset < bytes.length) {
+    offset += fs.writeSync(fd, bytes, offset, Math.min(bytes.length - offset, LARGEST_WRITE));
+  }
+}
+
+/**
+ * Writes a file so that its path holds either the old content or all of the new one, whatever happens in between: a
+ * temporary file in the same folder is written, flushed to the disk and renamed. The folder must exist. Throws JepaError
+ * (full disk, no permission, ...) and leaves no temporary file behind.
+ */
+export function writeFileAtomic(path: string, content: FileContent): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  let fd: number | undefined;
+  try {
+    fd = fs.openSync(temporary, 'wx');
+    const pieces =
+      typeof content === 'string' ? [Buffer.from(content)] : content instanceof Uint8Array ? [content] : content;
+    for (const piece of pieces) writeFully(fd, piece);
+    fs.fsyncSync(fd);
+    fs.closeSync(fd);
+    fd = undefined;
+    fs.renameSync(temporary, path);
+    flushFolder(dirname(path));
+  } catch (error) {
+    if (fd !== undefined) fs.closeSync(fd);
+    fs.rmSync(temporary, { force: true });
+    throw fileError('write', path, error);
+  }
+}
+
+/** Where `replaceDirectoryAtomic` keeps the old folder during the exchange. */
+function asideOf(final: string): string {
+  return join(dirname(final), `.${basename(final)}.replaced`);
+}
+
+/**
+ * Puts the folder `temporary` in the place of the folder `final` (same file system). There is no call that exchanges two
+ * folders, so the old one is first renamed aside; whoever opens `final` calls `recoverDirectory` first, which undoes an
+ * exchange that was cut short. At every moment either the old or the new folder is whole.
+ */
+export function replaceDirectoryAtomic(temporary: string, final: string): void {
+  withFileErrors('replace', final, () => {
+    recoverDirectory(final);
+    flushFolder(temporary);
+    const aside = asideOf(final);
+    if (fs.existsSync(final)) fs.renameSync(final, aside);
+    try {
+      fs.renameSync(temporary, final);
+    } catch (error) {
+      recoverDirectory(final);
+      throw error;
+    }
+    flushFolder(dirname(final));
+    fs.rmSync(aside, { recursive: true, force: true });
+  });
+}
+
+/** Ends what an interrupted `replaceDirectoryAtomic` left: brings the old folder back, or removes it if the new one is there. */
+export function recoverDirectory(final: string): void {
+  const aside = asideOf(final);
+  if (!fs.existsSync(aside)) return;
+  withFileErrors('recover', final, () => {
+    if (fs.existsSync(final)) fs.rmSync(aside, { recursive: true, force: true });
+    else fs.renameSync(aside, final);
+  });
+}
+
+/** Flushes the names in a folder to the disk, where the platform can (Windows cannot open folders). */
+function flushFolder(path: string): void {
+  let fd: number;
+  try {
+    fd = fs.openSync(path, 'r');
+  } catch {
+    return;
+  }
+  try {
+    fs.fsyncSync(fd);
+  } catch {
+    // Some file systems refuse to flush folders; the rename itself has happened.
+  } finally {
+    fs.closeSync(fd);
+  }
+}
