@@ -1,0 +1,182 @@
+import { JepaError } from '../base/errors.js';
+
+/** One decoded image: bytes in the order [height, width, channels]. */
+export interface RawImage {
+  readonly width: number;
+  readonly height: number;
+  /** 1 (grey), 3 (RGB), or whatever one's own data has. */
+  readonly channels: number;
+  readonly data: Uint8Array;
+}
+
+/**
+ * A set of images. Everything in `src/data` reads from this interface, so an object with these members is all that one's
+ * own data needs. `read` must give the same image for the same index every time, and may be called several times at once.
+ */
+export interface ImageDataset {
+  /** Where it comes from, for messages. */
+  readonly name: string;
+  readonly length: number;
+  readonly channels: number;
+  /** Set where all images have the same size. */
+  readonly size?: { readonly width: number; readonly height: number };
+  /** Class of every image, -1 where unknown; absent where there are no labels. */
+  readonly labels?: Int32Array;
+  readonly classNames?: readonly string[];
+  /** Other things known of every image (coarse classes, style), by name. */
+  readonly attributes?: Readonly<Record<string, Int32Array>>;
+  /** Decodes one image. Rejects with a `JepaError` naming the image if it cannot be read. */
+  read(index: number): Promise<RawImage>;
+  /** What an image is called in messages and search results: a path, or `name[index]` by default. */
+  nameOf?(index: number): string;
+  /** How a loader thread can open the same images; without it they are read in the calling thread. */
+  readonly source?: DatasetSource;
+}
+
+/** Images that a loader thread can read without the object in the calling thread. Survives `structuredClone`. */
+export type DatasetSource = MemorySource | FileSource | TarSource | SubsetSource;
+
+/** Images of one size, one after the other. The bytes are shared between threads, not copied. */
+export interface MemorySource {
+  readonly kind: 'memory';
+  readonly pixels: SharedArrayBuffer;
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+}
+
+/** Encoded images in files of their own. */
+export interface FileSource {
+  readonly kind: 'files';
+  readonly paths: readonly string[];
+  readonly decode: DecodeOptions;
+  readonly cache?: CacheOptions;
+}
+
+/** Encoded images inside uncompressed tar files: image i is `bytes[i]` bytes at `offset[i]` of `shards[shard[i]]`. */
+export interface TarSource {
+  readonly kind: 'tar';
+  readonly shards: readonly string[];
+  readonly shard: Int32Array;
+  readonly offset: Float64Array;
+  readonly bytes: Float64Array;
+  readonly names: readonly string[];
+  readonly decode: DecodeOptions;
+  readonly cache?: CacheOptions;
+}
+
+export interface SubsetSource {
+  readonly kind: 'subset';
+  readonly of: DatasetSource;
+  readonly indices: Int32Array;
+}
+
+/** How an encoded image becomes bytes. */
+export interface DecodeOptions {
+  /** 3: RGB as Pillow's `convert('RGB')` (alpha dropped); 1: its `convert('L')`. */
+  readonly channels: 1 | 3;
+  /** `upright` turns the image as its EXIF tag says (photographs of phones); `stored` ignores the tag, as torchvision does. */
+  readonly orientation: 'upright' | 'stored';
+  /** An image of more pixels is refused before it is decoded. */
+  readonly maxPixels: number;
+  /** Reduce the image while decoding until its short side has this many pixels; smaller images stay as they are. */
+  readonly shortSide?: number;
+}
+
+/** A folder of decoded images, so that the next epoch need not decode again. */
+export interface CacheOptions {
+  readonly folder: string;
+  /** Most bytes kept in the folder, all data sets together. */
+  readonly maxBytes: number;
+}
+
+/** Name of image `index`, for messages. */
+export function imageName(dataset: ImageDataset, index: number): string {
+  return dataset.nameOf?.(index) ?? `${dataset.name}[${index}]`;
+}
+
+/** Refuses an index outside of the data set. */
+export function checkIndex(dataset: { name: string; length: number }, index: number): void {
+  if (!Number.isInteger(index) || index < 0 || index >= dataset.length) {
+    throw new JepaError(`${dataset.name}: there is no image ${index}, indices are 0 to ${dataset.length - 1}`);
+  }
+}
+
+/** Bytes that threads share where the platform allows it (a page without cross-origin isolation does not). */
+export function sharedBytes(length: number): Uint8Array {
+  return new Uint8Array(
+    typeof SharedArrayBuffer === 'undefined' ? new ArrayBuffer(length) : new SharedArrayBuffer(length),
+  );
+}
+
+export interface MemoryImages {
+  readonly name: string;
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+  /** [images, height, width, channels]. Kept, not copied; from `sharedBytes` if loader threads are to read it. */
+  readonly pixels: Uint8Array;
+  readonly labels?: Int32Array;
+  readonly classNames?: readonly string[];
+  readonly attributes?: Readonly<Record<string, Int32Array>>;
+}
+
+/** A data set of decoded images of one size held in memory. */
+export function memoryDataset(images: MemoryImages): ImageDataset {
+  const { name, width, height, channels, pixels, labels, classNames, attributes } = images;
+  const bytes = width * height * channels;
+  if (!(bytes > 0) || pixels.length % bytes !== 0) {
+    throw new JepaError(
+      `${name}: ${pixels.length} bytes are no whole number of ${height} x ${width} x ${channels} images`,
+    );
+  }
+  const length = pixels.length / bytes;
+  for (const [what, values] of Object.entries({ labels, ...attributes })) {
+    if (values && values.length !== length) {
+      throw new JepaError(`${name}: ${length} images but ${values.length} ${what}; images and labels differ in number`);
+    }
+  }
+  const { buffer } = pixels;
+  const shared = typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
+  return {
+    name,
+    length,
+    channels,
+    size: { width, height },
+    labels,
+    classNames,
+    attributes,
+    async read(index) {
+      checkIndex({ name, length }, index);
+      return { width, height, channels, data: pixels.subarray(index * bytes, (index + 1) * bytes) };
+    },
+    source:
+      shared && pixels.byteLength === buffer.byteLength
+        ? { kind: 'memory', pixels: buffer, width, height, channels }
+        : undefined,
+  };
+}
+
+/** Some images of a data set, in the order of `indices`. */
+export function subset(dataset: ImageDataset, indices: ArrayLike<number>, name = dataset.name): ImageDataset {
+  const chosen = Int32Array.from(indices);
+  for (const index of chosen) checkIndex(dataset, index);
+  const pick = (values: Int32Array) => chosen.map((index) => values[index]);
+  return {
+    name,
+    length: chosen.length,
+    channels: dataset.channels,
+    size: dataset.size,
+    labels: dataset.labels && pick(dataset.labels),
+    classNames: dataset.classNames,
+    attributes:
+      dataset.attributes &&
+      Object.fromEntries(Object.entries(dataset.attributes).map(([key, values]) => [key, pick(values)])),
+    async read(index) {
+      checkIndex({ name, length: chosen.length }, index);
+      return dataset.read(chosen[index]);
+    },
+    nameOf: (index) => imageName(dataset, chosen[index]),
+    source: dataset.source && { kind: 'subset', of: dataset.source, indices: chosen },
+  };
+}

@@ -1,0 +1,208 @@
+import type { RawImage } from '../data/dataset.js';
+import type { ScaleKind } from './scale.js';
+
+/**
+ * Everything a report shows, as plain data (numbers, strings, arrays of bytes). Only the title is needed: what is absent
+ * leaves no trace in the page. `build.ts` makes the larger parts from embeddings, features and training histories.
+ */
+export interface ReportData {
+  readonly title: string;
+  /** Name of the method, e.g. `I-JEPA`. */
+  readonly method?: string;
+  /** When the run ended, as it should be read. Not taken from the clock, so that equal data make equal files. */
+  readonly date?: string;
+  /** One paragraph. Absent: written from the probe table, where there is one. */
+  readonly summary?: string;
+  readonly verdict?: ReportVerdict;
+  /** Large numbers under the summary; four or five read best. */
+  readonly headline?: readonly Headline[];
+  readonly probes?: ProbeTable;
+  readonly map?: EmbeddingMap;
+  readonly neighbours?: readonly NeighbourRow[];
+  readonly featureMaps?: readonly FeatureMap[];
+  readonly attention?: readonly AttentionMaps[];
+  readonly curves?: readonly Curve[];
+  readonly masks?: MaskFigure;
+  readonly views?: readonly ViewRow[];
+  readonly classes?: ClassResults;
+  readonly timings?: Timings;
+  readonly next?: readonly NextStep[];
+  readonly files?: readonly WrittenFile[];
+  /** The whole configuration of the run, as YAML. */
+  readonly configuration?: string;
+  /** Machine, versions, seed, data set: what is needed to repeat the run. */
+  readonly environment?: readonly Fact[];
+}
+
+export interface Fact {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Whether the representation is sound, in words. */
+export interface ReportVerdict {
+  readonly level: 'healthy' | 'warning' | 'collapse';
+  /** e.g. `dimensional collapse: rank 12 of 192`. */
+  readonly text: string;
+  /** What to try. */
+  readonly advice?: string;
+}
+
+export interface Headline {
+  readonly name: string;
+  readonly value: string;
+  readonly unit?: string;
+  readonly note?: string;
+}
+
+export interface ProbeTable {
+  /** How the probes were made, in one sentence. */
+  readonly note?: string;
+  readonly probes: readonly Probe[];
+}
+
+/** One way to use frozen features, measured on this encoder and on what it must beat. */
+export interface Probe {
+  readonly name: string;
+  /** How to read it, one sentence. */
+  readonly note?: string;
+  /** Test images; with it, accuracies without an interval get a 95 % Wilson interval. */
+  readonly samples?: number;
+  /** The first is this encoder, the others are baselines. */
+  readonly results: readonly ProbeResult[];
+}
+
+export interface ProbeResult {
+  readonly encoder: string;
+  /** Per cent. */
+  readonly value: number;
+  /** 95 % interval, per cent. */
+  readonly interval?: readonly [number, number];
+}
+
+/** Points on a plane, one for each image. */
+export interface EmbeddingMap {
+  /** [n, 2] in the unit square, y upwards. */
+  readonly points: ArrayLike<number>;
+  /** n small images, shown under the pointer. */
+  readonly thumbnails?: readonly RawImage[];
+  /** n names: files or other. */
+  readonly names?: readonly string[];
+  /** Ways to colour the points; the first is shown. */
+  readonly colourings: readonly Colouring[];
+  /** What the map holds, one sentence: `3,000 held-out images`. */
+  readonly note?: string;
+}
+
+export interface Colouring {
+  /** `class`, `cluster`, `bold`, ... */
+  readonly name: string;
+  readonly groups: readonly string[];
+  /** n indices into `groups`; -1 where unknown. */
+  readonly values: ArrayLike<number>;
+}
+
+/** A query image and the images most like it, nearest first. */
+export interface NeighbourRow {
+  readonly query: RawImage;
+  readonly label?: string;
+  readonly neighbours: readonly {
+    readonly image: RawImage;
+    /** Cosine similarity. */
+    readonly similarity: number;
+    readonly label?: string;
+  }[];
+}
+
+/** Features of an image's patches as colours. */
+export interface FeatureMap {
+  readonly image: RawImage;
+  /** One pixel a patch. */
+  readonly colours: RawImage;
+}
+
+export interface AttentionMaps {
+  readonly image: RawImage;
+  readonly maps: readonly {
+    readonly name: string;
+    readonly rows: number;
+    readonly columns: number;
+    /** Attention to every patch, row by row. */
+    readonly values: ArrayLike<number>;
+  }[];
+}
+
+/** One small figure with one or more curves over steps. */
+export interface Curve {
+  readonly title: string;
+  /** How to read it, one sentence. */
+  readonly note?: string;
+  readonly unit?: string;
+  readonly series: readonly {
+    readonly name: string;
+    readonly x: readonly number[];
+    readonly y: readonly number[];
+    /** Draw a moving average over the pale raw values. */
+    readonly smooth?: boolean;
+  }[];
+  /** Default `step`. */
+  readonly xLabel?: string;
+  readonly xScale?: ScaleKind;
+  readonly yScale?: ScaleKind;
+  /** Values that the axis must reach. */
+  readonly include?: readonly number[];
+  readonly references?: readonly { readonly value: number; readonly label: string }[];
+}
+
+/** What a masked method shows its context encoder and asks its predictor for. */
+export interface MaskFigure {
+  /** Patches down and across. */
+  readonly rows: number;
+  readonly columns: number;
+  readonly samples: readonly {
+    readonly image: RawImage;
+    /** Indices of visible patches. */
+    readonly context: ArrayLike<number>;
+    /** Indices of the patches of every target block. */
+    readonly targets: readonly ArrayLike<number>[];
+  }[];
+}
+
+/** An image and the augmented views made of it. */
+export interface ViewRow {
+  readonly image: RawImage;
+  readonly views: readonly RawImage[];
+}
+
+/** What the linear probe got right and wrong. */
+export interface ClassResults {
+  readonly names: readonly string[];
+  /** counts[true][predicted]. */
+  readonly confusion: readonly (readonly number[])[];
+  /** Accuracy of a baseline for every class, per cent. */
+  readonly baseline?: { readonly name: string; readonly accuracy: readonly number[] };
+}
+
+export interface Timings {
+  /** Seconds by scope, of one step or of all. */
+  readonly scopes: readonly { readonly name: string; readonly seconds: number }[];
+  /** What the seconds of the scopes add up to say, e.g. `one training step`. Default: `one training step`. */
+  readonly of?: string;
+  readonly stepSeconds?: number;
+  readonly imagesPerSecond?: number;
+  readonly flopsPerStep?: number;
+  /** FLOP/s of a large matrix product on the same device, measured. */
+  readonly peakFlops?: number;
+  readonly peakBytes?: number;
+}
+
+export interface NextStep {
+  readonly what: string;
+  readonly command: string;
+}
+
+export interface WrittenFile {
+  readonly path: string;
+  readonly what: string;
+  readonly bytes?: number;
+}

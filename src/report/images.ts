@@ -1,0 +1,129 @@
+import sharp from 'sharp';
+import type { RawImage } from '../data/dataset.js';
+
+/** Pictures up to this side keep their exact pixels (PNG); larger ones are photographs for all we know (WebP). */
+const LOSSLESS_SIDE = 64;
+
+/** An image as a data URI, its longer side reduced to `side` pixels. Channels: 1 grey, 2 the first, 3 and more RGB. */
+export async function dataUri(image: RawImage, side = 192): Promise<string> {
+  return encode(fit(displayable(image), side), 80);
+}
+
+async function encode(image: RawImage, quality: number, lossless = isSmall(image)): Promise<string> {
+  const { width, height } = image;
+  const pixels = sharp(image.data, { raw: { width, height, channels: image.channels as 1 | 3 } });
+  const bytes = lossless
+    ? await pixels.png({ compressionLevel: 9 }).toBuffer()
+    : await pixels.webp({ quality, effort: 5 }).toBuffer();
+  return `data:image/${lossless ? 'png' : 'webp'};base64,${bytes.toString('base64')}`;
+}
+
+/** Whether a browser should show the pixels of an image as squares rather than blur them. */
+export function isSmall(image: RawImage): boolean {
+  return Math.max(image.width, image.height) <= LOSSLESS_SIDE;
+}
+
+/** Reduces an image to one or three channels. */
+function displayable(image: RawImage): RawImage {
+  const { width, height, channels, data } = image;
+  if (channels === 1 || channels === 3) return image;
+  const kept = channels === 2 ? 1 : 3;
+  const out = new Uint8Array(width * height * kept);
+  for (let i = 0; i < width * height; i++) {
+    for (let c = 0; c < kept; c++) out[i * kept + c] = data[i * channels + c];
+  }
+  return { width, height, channels: kept, data: out };
+}
+
+/** An image whose longer side is at most `side`: every pixel is the mean of those it covers. Never enlarges. */
+export function fit(image: RawImage, side: number): RawImage {
+  const scale = side / Math.max(image.width, image.height);
+  if (scale >= 1) return image;
+  const width = Math.max(1, Math.round(image.width * scale));
+  const height = Math.max(1, Math.round(image.height * scale));
+  const { channels } = image;
+  const data = new Uint8Array(width * height * channels);
+  for (let y = 0; y < height; y++) {
+    const top = Math.floor((y * image.height) / height);
+    const bottom = Math.max(top + 1, Math.floor(((y + 1) * image.height) / height));
+    for (let x = 0; x < width; x++) {
+      const left = Math.floor((x * image.width) / width);
+      const right = Math.max(left + 1, Math.floor(((x + 1) * image.width) / width));
+      for (let c = 0; c < channels; c++) {
+        let sum = 0;
+        for (let v = top; v < bottom; v++) {
+          for (let u = left; u < right; u++) sum += image.data[(v * image.width + u) * channels + c];
+        }
+        data[(y * width + x) * channels + c] = Math.round(sum / ((bottom - top) * (right - left)));
+      }
+    }
+  }
+  return { width, height, channels, data };
+}
+
+/** Many thumbnails in one image, row by row, `columns` to a row, each centred in a square of `cell` pixels. */
+export interface SpriteSheet {
+  readonly uri: string;
+  readonly cell: number;
+  readonly columns: number;
+}
+
+/**
+ * Draws thumbnails into one sheet. It is a PNG where that stays below `maxBytes` of text (drawings, letters), else a
+ * WebP, with smaller thumbnails until it fits.
+ */
+export async function spriteSheet(images: readonly RawImage[], cell = 32, maxBytes = 1_300_000): Promise<SpriteSheet> {
+  const side = Math.min(cell, Math.max(...images.map((image) => Math.max(image.width, image.height))));
+  const columns = Math.ceil(Math.sqrt(images.length));
+  const sheet = drawSheet(images, side, columns);
+  const png = await encode(sheet, 0, true);
+  if (png.length <= maxBytes) return { uri: png, cell: side, columns };
+  for (let smaller = side, quality = 75; ; smaller = Math.floor(smaller * 0.8), quality = 60) {
+    const uri = await encode(smaller === side ? sheet : drawSheet(images, smaller, columns), quality, false);
+    if (uri.length <= maxBytes || smaller <= 8) return { uri, cell: smaller, columns };
+  }
+}
+
+function drawSheet(images: readonly RawImage[], cell: number, columns: number): RawImage {
+  const thumbs = images.map((image) => fit(displayable(image), cell));
+  const channels = thumbs.every((thumb) => thumb.channels === 1) ? 1 : 3;
+  const width = columns * cell;
+  const height = Math.ceil(images.length / columns) * cell;
+  const data = new Uint8Array(width * height * channels);
+  thumbs.forEach((thumb, i) => {
+    const left = (i % columns) * cell + Math.floor((cell - thumb.width) / 2);
+    const top = Math.floor(i / columns) * cell + Math.floor((cell - thumb.height) / 2);
+    for (let y = 0; y < thumb.height; y++) {
+      for (let x = 0; x < thumb.width; x++) {
+        const from = (y * thumb.width + x) * thumb.channels;
+        const to = ((top + y) * width + left + x) * channels;
+        for (let c = 0; c < channels; c++) data[to + c] = thumb.data[from + (thumb.channels === 1 ? 0 : c)];
+      }
+    }
+  });
+  return { width, height, channels, data };
+}
+
+/** Dark violet over red to pale yellow: lightness rises evenly, so it also reads in grey and for colour-blind eyes. */
+const HEAT = [
+  [13, 8, 36],
+  [66, 18, 106],
+  [130, 33, 121],
+  [190, 55, 98],
+  [233, 98, 66],
+  [250, 160, 82],
+  [252, 235, 170],
+] as const;
+
+/** A grid of values as an image of rows x columns pixels, colours running from `low` to `high`. */
+export function heatImage(values: ArrayLike<number>, rows: number, columns: number, low: number, high: number): RawImage {
+  const data = new Uint8Array(rows * columns * 3);
+  for (let i = 0; i < rows * columns; i++) {
+    const share = high > low ? Math.min(1, Math.max(0, (values[i] - low) / (high - low))) : 0;
+    const at = share * (HEAT.length - 1);
+    const from = HEAT[Math.floor(at)];
+    const to = HEAT[Math.min(HEAT.length - 1, Math.floor(at) + 1)];
+    for (let c = 0; c < 3; c++) data[i * 3 + c] = Math.round(from[c] + (to[c] - from[c]) * (at - Math.floor(at)));
+  }
+  return { width: columns, height: rows, channels: 3, data };
+}
