@@ -42,7 +42,8 @@ export function openZip(source: ByteSource): Map<string, ZipEntry> {
   const entries = new Map<string, ZipEntry>();
   let at = 0;
   while (at < bytes.length) {
-    if (at + 46 > bytes.length || view.getUint32(at, true) !== CENTRAL) refuse(`the central directory is damaged at byte ${directory.offset + at}`);
+    if (at + 46 > bytes.length || view.getUint32(at, true) !== CENTRAL)
+      refuse(`the central directory is damaged at byte ${directory.offset + at}`);
     const flags = view.getUint16(at + 8, true);
     const method = view.getUint16(at + 10, true);
     const crc32 = view.getUint32(at + 16, true);
@@ -62,7 +63,8 @@ export function openZip(source: ByteSource): Map<string, ZipEntry> {
     const what = `member ${quoted(name)}`;
     if (entries.has(name)) refuse(`${what} occurs twice`);
     if (flags & 1) refuse(`${what} is encrypted`);
-    if (method !== 0 && method !== 8) refuse(`${what} uses compression method ${method}; only stored and deflated ones are read`);
+    if (method !== 0 && method !== 8)
+      refuse(`${what} uses compression method ${method}; only stored and deflated ones are read`);
     if (method === 0 && size !== packed) refuse(`${what} is stored, yet its two sizes differ`);
     if (offset + 30 + packed > directory.offset) refuse(`${what} lies outside of the file (byte ${offset})`);
 
@@ -106,12 +108,17 @@ function findDirectory(source: ByteSource, refuse: (what: string) => never): { o
   const end64 = new DataView(source.read(record, 56).buffer);
   const size64 = exact(end64.getBigUint64(40, true));
   const offset64 = exact(end64.getBigUint64(48, true));
-  if (end64.getUint32(0, true) !== END64 || size64 === undefined || offset64 === undefined) return refuse('its Zip64 record is damaged');
+  if (end64.getUint32(0, true) !== END64 || size64 === undefined || offset64 === undefined)
+    return refuse('its Zip64 record is damaged');
   return { offset: offset64, size: size64 };
 }
 
 /** Size, packed size and offset, of which those that are all ones stand in the Zip64 extra field, in that order. */
-function extendedSizes(sizes: [number, number, number], extra: DataView, refuse: () => never): [number, number, number] {
+function extendedSizes(
+  sizes: [number, number, number],
+  extra: DataView,
+  refuse: () => never,
+): [number, number, number] {
   if (!sizes.includes(MARK32)) return sizes;
   let at = 0;
   while (at + 4 <= extra.byteLength && extra.getUint16(at, true) !== 1) at += 4 + extra.getUint16(at + 2, true);
