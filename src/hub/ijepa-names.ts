@@ -1,0 +1,180 @@
+import { JepaError } from '../base/errors.js';
+import type { HostTensor } from '../base/tensor.js';
+import type { Transform } from '../data/transforms.js';
+import { quoted } from './json.js';
+
+/** The shape of a ViT encoder, as far as a checkpoint says it. */
+export interface EncoderConfig {
+  /** [height, width] in pixels that the position table is made for. */
+  readonly imageSize: readonly [number, number];
+  readonly patchSize: number;
+  readonly channels: number;
+  readonly width: number;
+  readonly depth: number;
+  readonly heads: number;
+  /** Hidden width of the MLP of each block. */
+  readonly mlpWidth: number;
+  readonly qkvBias: boolean;
+  readonly layerNormEps: number;
+}
+
+/** Parameters by official name. */
+export type EncoderWeights = Map<string, HostTensor<'float32'>>;
+
+/** A linear layer, weight [out, in]. */
+export interface LinearWeights {
+  readonly weight: HostTensor<'float32'>;
+  readonly bias: HostTensor<'float32'>;
+}
+
+/** An encoder read from a file or folder. */
+export interface LoadedEncoder {
+  readonly config: EncoderConfig;
+  /** Weights under their official names (`blocks.0.attn.qkv.weight`, ...). */
+  readonly weights: EncoderWeights;
+  /** tanh(dense(first token)); absent from the released files. */
+  readonly pooler?: LinearWeights;
+  /** Applied to the mean over tokens of the normalised output. */
+  readonly classifier?: LinearWeights;
+  readonly labels?: readonly string[];
+  /** What images go through before the encoder, where the folder says it. */
+  readonly transforms?: readonly Transform[];
+  /** The predictor of a training checkpoint, official names. */
+  readonly predictor?: EncoderWeights;
+  /** Scalars of a training checkpoint: epoch, loss, lr, ... */
+  readonly facts?: Readonly<Record<string, unknown>>;
+}
+
+/** Inside a block and outside: official name and Hugging Face's, without `.weight` or `.bias`. */
+const BLOCK_NAMES: readonly (readonly [string, readonly string[]])[] = [
+  ['norm1', ['layernorm_before']],
+  ['attn.qkv', ['attention.attention.query', 'attention.attention.key', 'attention.attention.value']],
+  ['attn.proj', ['attention.output.dense']],
+  ['norm2', ['layernorm_after']],
+  ['mlp.fc1', ['intermediate.dense']],
+  ['mlp.fc2', ['output.dense']],
+];
+const OUTER_NAMES: readonly (readonly [string, string])[] = [
+  ['patch_embed.proj', 'embeddings.patch_embeddings.projection'],
+  ['norm', 'layernorm'],
+];
+
+/**
+ * The Hugging Face names (on disk, without the prefix `ijepa.`) that hold an official parameter: one, or for `attn.qkv`
+ * three, whose rows follow each other: query, key, value. Undefined for names that an I-JEPA encoder does not have.
+ */
+export function huggingFaceNames(official: string): string[] | undefined {
+  if (official === 'pos_embed') return ['embeddings.position_embeddings'];
+  const [, stem, kind] = /^(.+)\.(weight|bias)$/.exec(official) ?? [];
+  const outer = OUTER_NAMES.find(([name]) => name === stem);
+  if (outer) return [`${outer[1]}.${kind}`];
+  const [, block, inner] = /^blocks\.(0|[1-9]\d*)\.(.+)$/.exec(stem ?? '') ?? [];
+  const found = BLOCK_NAMES.find(([name]) => name === inner);
+  return found?.[1].map((name) => `encoder.layer.${block}.${name}.${kind}`);
+}
+
+/**
+ * The official parameter that a Hugging Face name (with or without the prefix `ijepa.`) holds, and which part of it
+ * (`of` 3 for query, key and value). Undefined for names that are no part of the encoder.
+ */
+export function officialName(huggingFace: string): { name: string; part: number; of: number } | undefined {
+  const bare = huggingFace.startsWith('ijepa.') ? huggingFace.slice('ijepa.'.length) : huggingFace;
+  if (bare === 'embeddings.position_embeddings') return { name: 'pos_embed', part: 0, of: 1 };
+  const [, stem, kind] = /^(.+)\.(weight|bias)$/.exec(bare) ?? [];
+  const outer = OUTER_NAMES.find(([, name]) => name === stem);
+  if (outer) return { name: `${outer[0]}.${kind}`, part: 0, of: 1 };
+  const [, block, inner] = /^encoder\.layer\.(0|[1-9]\d*)\.(.+)$/.exec(stem ?? '') ?? [];
+  const found = BLOCK_NAMES.find(([, names]) => names.includes(inner));
+  return found && { name: `blocks.${block}.${found[0]}.${kind}`, part: found[1].indexOf(inner), of: found[1].length };
+}
+
+/** Shapes of all parameters of an encoder by official name (specs/ijepa.md 1). */
+export function encoderShapes(config: EncoderConfig): Map<string, number[]> {
+  const { width, patchSize, channels } = config;
+  const [rows, columns] = config.imageSize.map((side) => Math.floor(side / patchSize));
+  return new Map<string, number[]>([
+    ['pos_embed', [1, rows * columns, width]],
+    ['patch_embed.proj.weight', [width, channels, patchSize, patchSize]],
+    ['patch_embed.proj.bias', [width]],
+    ...blockShapes('blocks', config),
+    ...normShapes('norm', width),
+  ]);
+}
+
+/** Shapes of all parameters of the official predictor by name (specs/ijepa.md 3 and 7.2). */
+export function predictorShapes(block: BlockShape, encoderWidth: number, patches: number): Map<string, number[]> {
+  const { width } = block;
+  return new Map<string, number[]>([
+    ['mask_token', [1, 1, width]],
+    ['predictor_pos_embed', [1, patches, width]],
+    ...linearShapes('predictor_embed', encoderWidth, width),
+    ...blockShapes('predictor_blocks', block),
+    ...normShapes('predictor_norm', width),
+    ...linearShapes('predictor_proj', width, encoderWidth),
+  ]);
+}
+
+type BlockShape = Pick<EncoderConfig, 'width' | 'depth' | 'mlpWidth' | 'qkvBias'>;
+
+function blockShapes(prefix: string, { width, depth, mlpWidth, qkvBias }: BlockShape): [string, number[]][] {
+  return Array.from({ length: depth }, (_, i) => `${prefix}.${i}`).flatMap((block) => [
+    ...normShapes(`${block}.norm1`, width),
+    ...linearShapes(`${block}.attn.qkv`, width, 3 * width, qkvBias),
+    ...linearShapes(`${block}.attn.proj`, width, width),
+    ...normShapes(`${block}.norm2`, width),
+    ...linearShapes(`${block}.mlp.fc1`, width, mlpWidth),
+    ...linearShapes(`${block}.mlp.fc2`, mlpWidth, width),
+  ]);
+}
+
+function linearShapes(name: string, inputs: number, outputs: number, bias = true): [string, number[]][] {
+  const weight: [string, number[]] = [`${name}.weight`, [outputs, inputs]];
+  return bias ? [weight, [`${name}.bias`, [outputs]]] : [weight];
+}
+
+function normShapes(name: string, width: number): [string, number[]][] {
+  return [
+    [`${name}.weight`, [width]],
+    [`${name}.bias`, [width]],
+  ];
+}
+
+/** Throws one line that lists what is missing, unexpected or of another shape; nothing when all fits. */
+export function checkNames(
+  what: string,
+  expected: ReadonlyMap<string, readonly number[]>,
+  found: ReadonlyMap<string, { readonly shape: readonly number[] }>,
+): void {
+  const missing = [...expected.keys()].filter((name) => !found.has(name));
+  const unexpected = [...found.keys()].filter((name) => !expected.has(name));
+  const misshapen = [...expected].filter(
+    ([name, shape]) => found.has(name) && found.get(name)!.shape.join() !== shape.join(),
+  );
+  const list = (label: string, lines: string[]) =>
+    lines.length === 0
+      ? []
+      : [`${lines.length} ${label}: ${lines.slice(0, 8).join(', ')}${lines.length > 8 ? ', ...' : ''}`];
+  const problems = [
+    ...list('missing', missing.map(quoted)),
+    ...list(
+      'unexpected',
+      unexpected.map((name) => `${quoted(name)} [${found.get(name)!.shape}]`),
+    ),
+    ...list(
+      'of another shape',
+      misshapen.map(([name, shape]) => `${quoted(name)} is [${found.get(name)!.shape}] instead of [${shape}]`),
+    ),
+  ];
+  if (problems.length > 0)
+    throw new JepaError(`${what}: the names of the weights do not fit the model; ${problems.join('; ')}`);
+}
+
+/** Removes the prefixes that wrappers put in front of every name: `module.`, `backbone.`, `_orig_mod.`. */
+export function stripPrefixes<T>(state: ReadonlyMap<string, T>, what: string): Map<string, T> {
+  const bare = new Map(
+    Array.from(state, ([name, value]) => [name.replace(/^(?:module\.|backbone\.|_orig_mod\.)+/, ''), value]),
+  );
+  if (bare.size !== state.size)
+    throw new JepaError(`${what}: names that differ only in their prefix (module., backbone., _orig_mod.)`);
+  return bare;
+}
