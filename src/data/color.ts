@@ -8,7 +8,7 @@ const GREEN = 0.587;
 const BLUE = 0.114;
 
 function clamp(value: number): number {
-  return value < 0 ? 0 : value > 1 ? 1 : value;
+  return Math.min(1, Math.max(0, value));
 }
 
 /** Multiplies by `factor`. */

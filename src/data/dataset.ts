@@ -39,7 +39,8 @@ export type DatasetSource = MemorySource | FileSource | TarSource | SubsetSource
 /** Images of one size, one after the other. The bytes are shared between threads, not copied. */
 export interface MemorySource {
   readonly kind: 'memory';
-  readonly pixels: SharedArrayBuffer;
+  /** On a SharedArrayBuffer. */
+  readonly pixels: Uint8Array;
   readonly width: number;
   readonly height: number;
   readonly channels: number;
@@ -148,13 +149,19 @@ export function memoryDataset(images: MemoryImages): ImageDataset {
     attributes,
     async read(index) {
       checkIndex({ name, length }, index);
-      return { width, height, channels, data: pixels.subarray(index * bytes, (index + 1) * bytes) };
+      return imageOfMemory({ pixels, width, height, channels }, index);
     },
-    source:
-      shared && pixels.byteLength === buffer.byteLength
-        ? { kind: 'memory', pixels: buffer, width, height, channels }
-        : undefined,
+    source: shared ? { kind: 'memory', pixels, width, height, channels } : undefined,
   };
+}
+
+/** Image `index` of many of one size: a view, not a copy. */
+export function imageOfMemory(
+  { pixels, width, height, channels }: Pick<MemoryImages, 'pixels' | 'width' | 'height' | 'channels'>,
+  index: number,
+): RawImage {
+  const bytes = width * height * channels;
+  return { width, height, channels, data: pixels.subarray(index * bytes, (index + 1) * bytes) };
 }
 
 /** Some images of a data set, in the order of `indices`. */

@@ -1,4 +1,4 @@
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { JepaError } from '../base/errors.js';
 import { decodeBmp } from './bmp.js';
 import type { DecodeOptions, RawImage } from './dataset.js';
@@ -43,7 +43,7 @@ export async function decodeImage(
   return channels === 3 ? image : { ...image, channels: 1, data: rgbToGrey(image.data) };
 }
 
-async function run(pipeline: sharp.Sharp, where: string, shortSide?: number): Promise<RawImage> {
+async function run(pipeline: Sharp, where: string, shortSide?: number): Promise<RawImage> {
   if (shortSide) {
     pipeline = pipeline.resize({ width: shortSide, height: shortSide, fit: 'outside', withoutEnlargement: true });
   }

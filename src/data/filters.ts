@@ -94,7 +94,6 @@ export function stroke(
       data[row + x] = best;
     }
   }
-  if (line.length < 2 * width) line = new Float32Array(2 * width);
   for (let c = 0; c < channels; c++) {
     const plane = c * height * width;
     for (let x = 0; x < width; x++) {

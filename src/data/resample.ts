@@ -199,3 +199,8 @@ export function centreBox(image: { width: number; height: number }, width: numbe
   const top = Math.trunc((image.height - height) / 2);
   return { left, top, width, height };
 }
+
+/** [height, width] of a size given as one number (a square) or as both. */
+export function heightWidth(value: number | readonly [number, number]): readonly [number, number] {
+  return typeof value === 'number' ? [value, value] : value;
+}

@@ -41,7 +41,8 @@ export async function* tarMembers(file: RandomAccess, where: string): AsyncGener
     };
     const sum = header.reduce((total, byte, i) => total + (i >= 148 && i < 156 ? 0x20 : byte), 0);
     if (Number.parseInt(field(148, 8).trim(), 8) !== sum) {
-      if (at === 0) throw new JepaError(`${where}: not a tar archive (the first 512 bytes are no tar header)`);
+      if (at === 0 && field(257, 5) !== 'ustar')
+        throw new JepaError(`${where}: not a tar archive (the first 512 bytes are no tar header)`);
       throw fail('the header checksum is wrong');
     }
     const type = String.fromCharCode(header[156]);

@@ -11,8 +11,8 @@ export interface Warp {
 }
 
 /**
- * The warp that scales and shears an image about its centre, then rotates it clockwise and shifts it. Angles in degrees;
- * `shear` leans vertical lines to the left as torchvision's horizontal shear does.
+ * The warp that scales and shears an image about its centre, then rotates it clockwise and shifts it. Angles in degrees; a
+ * positive shear moves what lies below the centre to the left (an italic slant), as torchvision's first shear angle does.
  */
 export function affineWarp(
   rotate: number,

@@ -1,0 +1,100 @@
+import { open, readFile, stat } from 'node:fs/promises';
+import { fileError } from '../base/atomic.js';
+import { cacheKey, type DecodedCache, openDecodedCache } from './cache-node.js';
+import { type CacheOptions, type DatasetSource, type DecodeOptions, imageOfMemory, type RawImage } from './dataset.js';
+import { decodeImage } from './decode-node.js';
+
+/** Reads the images of a source. Several reads may be under way at once. */
+export interface ImageReader {
+  /** Rejects with a `JepaError` naming the image if it cannot be read. At once where the image lies in memory. */
+  read(index: number): RawImage | Promise<RawImage>;
+  close(): Promise<void>;
+}
+
+/** An encoded image: where its bytes are, and what they depend on. */
+interface Encoded {
+  readonly where: string;
+  /** Time of change and size of the file, so that a changed file is decoded again. */
+  version(): Promise<readonly number[]>;
+  bytes(): Promise<Uint8Array>;
+}
+
+/** Opens a source in this thread. `notice` is told what goes wrong without being an error. */
+export async function openSource(source: DatasetSource, notice: (message: string) => void): Promise<ImageReader> {
+  if (source.kind === 'subset') {
+    const inner = await openSource(source.of, notice);
+    return { read: (index) => inner.read(source.indices[index]), close: () => inner.close() };
+  }
+  if (source.kind === 'memory') return { read: (index) => imageOfMemory(source, index), close: async () => undefined };
+  const encoded = source.kind === 'files' ? filesOf(source.paths) : membersOf(source);
+  return decoding(encoded, source.decode, source.cache, notice);
+}
+
+async function decoding(
+  encoded: (index: number) => Encoded,
+  decode: DecodeOptions,
+  cacheOptions: CacheOptions | undefined,
+  notice: (message: string) => void,
+): Promise<ImageReader> {
+  const cache: DecodedCache | undefined = cacheOptions && (await openDecodedCache(cacheOptions, notice));
+  return {
+    async read(index) {
+      const image = encoded(index);
+      if (!cache) return decodeImage(await image.bytes(), image.where, decode);
+      const { channels, orientation, shortSide } = decode;
+      const key = cacheKey(image.where, ...(await image.version()), channels, orientation, shortSide);
+      const kept = await cache.get(key);
+      if (kept) return kept;
+      const decoded = await decodeImage(await image.bytes(), image.where, decode);
+      cache.put(key, decoded);
+      return decoded;
+    },
+    close: async () => cache?.close(),
+  };
+}
+
+const versionOf = (path: string) =>
+  stat(path).then(
+    (info) => [info.mtimeMs, info.size] as const,
+    (error) => Promise.reject(fileError('read', path, error)),
+  );
+
+function filesOf(paths: readonly string[]): (index: number) => Encoded {
+  return (index) => {
+    const path = paths[index];
+    return {
+      where: path,
+      version: () => versionOf(path),
+      bytes: () => readFile(path).catch((error) => Promise.reject(fileError('read', path, error))),
+    };
+  };
+}
+
+function membersOf(source: Extract<DatasetSource, { kind: 'tar' }>): (index: number) => Encoded {
+  const versions = new Map<string, Promise<readonly number[]>>();
+  return (index) => {
+    const path = source.shards[source.shard[index]];
+    return {
+      where: source.names[index],
+      version() {
+        const version = versions.get(path) ?? versionOf(path);
+        versions.set(path, version);
+        return version;
+      },
+      async bytes() {
+        try {
+          const handle = await open(path, 'r');
+          try {
+            const bytes = new Uint8Array(source.bytes[index]);
+            const { bytesRead } = await handle.read(bytes, 0, bytes.length, source.offset[index]);
+            return bytes.subarray(0, bytesRead);
+          } finally {
+            await handle.close();
+          }
+        } catch (error) {
+          throw fileError('read', path, error);
+        }
+      },
+    };
+  };
+}

@@ -1,0 +1,74 @@
+import { JepaError } from '../base/errors.js';
+import { createRandom } from '../base/random.js';
+import { type ImageDataset, imageName, subset } from './dataset.js';
+
+/** 32 bits of FNV-1a over UTF-16 units, mixed at the end: the same text gives the same number everywhere. */
+function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
+  return (value ^ (value >>> 16)) >>> 0;
+}
+
+/**
+ * Takes about `share` of the images as a test set, by a hash of their names: the same images every time, and an image keeps
+ * its side when others are added. Throws a `JepaError` if one side would be empty.
+ */
+export function splitByHash(dataset: ImageDataset, share: number): { train: ImageDataset; test: ImageDataset } {
+  const train: number[] = [];
+  const test: number[] = [];
+  for (let i = 0; i < dataset.length; i++) {
+    // Only the end of a path counts, so that moving the whole folder changes nothing.
+    const name = imageName(dataset, i).replaceAll('\\', '/').split('/').slice(-2).join('/');
+    (hash(name) < share * 2 ** 32 ? test : train).push(i);
+  }
+  if (train.length === 0 || test.length === 0) {
+    throw new JepaError(
+      `${dataset.name}: ${dataset.length} images are too few to take ${share * 100} % of them for testing`,
+    );
+  }
+  return {
+    train: subset(dataset, train, `${dataset.name} (train)`),
+    test: subset(dataset, test, `${dataset.name} (test)`),
+  };
+}
+
+function imagesByClass(dataset: ImageDataset): Map<number, number[]> {
+  const { labels } = dataset;
+  if (!labels) throw new JepaError(`${dataset.name}: there are no labels; put the images into one folder a class`);
+  const classes = new Map<number, number[]>();
+  for (let i = 0; i < labels.length; i++) {
+    if (labels[i] < 0) continue;
+    const members = classes.get(labels[i]);
+    if (members) members.push(i);
+    else classes.set(labels[i], [i]);
+  }
+  return classes;
+}
+
+/** `count(size)` images of every class, chosen by the seed, in the order of the data set. */
+function ofEveryClass(dataset: ImageDataset, seed: number, count: (size: number, label: number) => number): Int32Array {
+  const chosen: number[] = [];
+  for (const [label, members] of imagesByClass(dataset)) {
+    const order = createRandom(seed, 'labels', label).permutation(members.length);
+    for (const i of order.subarray(0, count(members.length, label))) chosen.push(members[i]);
+  }
+  return Int32Array.from(chosen).sort();
+}
+
+/** Indices of `shots` labelled images a class. A larger number contains the smaller ones. Throws if a class has fewer. */
+export function fewShots(dataset: ImageDataset, shots: number, seed: number): Int32Array {
+  return ofEveryClass(dataset, seed, (size, label) => {
+    if (size < shots) {
+      const name = dataset.classNames?.[label] ?? String(label);
+      throw new JepaError(`${dataset.name}: class ${name} has ${size} images, ${shots} were asked for`);
+    }
+    return shots;
+  });
+}
+
+/** Indices of a share of the labelled images (0.01 for 1 %), the same share of every class and at least one of each. */
+export function labelShare(dataset: ImageDataset, share: number, seed: number): Int32Array {
+  return ofEveryClass(dataset, seed, (size) => Math.max(1, Math.round(share * size)));
+}
