@@ -110,3 +110,22 @@ export const dimText = (dim: Dim): string => (typeof dim === 'number' ? String(d
 export const shapeText = (shape: readonly Dim[]): string => `[${shape.map(dimText).join(', ')}]`;
 export const sameShape = (a: readonly Dim[], b: readonly Dim[]): boolean =>
   a.length === b.length && a.every((dim, i) => dim === b[i]);
+
+/** The dimension with `symbol` replaced by another dimension. */
+export function substituteDim(dim: Dim, symbol: string, by: Dim): Dim {
+  if (typeof dim === 'number') return dim;
+  let sum: Dim = 0;
+  for (const [product, coefficient] of dim.terms) {
+    const factors = product.split('*').filter((s) => s !== '');
+    sum = addDims(sum, factors.map((s) => (s === symbol ? by : toDim(s))).reduce<Dim>(mulDims, coefficient));
+  }
+  return sum;
+}
+
+/** Applies `map` to every symbolic dimension inside an operator's attributes. */
+export function mapDims(attrs: unknown, map: (dim: SymbolicDim) => Dim): unknown {
+  if (Array.isArray(attrs)) return attrs.map((item) => mapDims(item, map));
+  if (typeof attrs !== 'object' || attrs === null || ArrayBuffer.isView(attrs)) return attrs;
+  if ('terms' in attrs && 'key' in attrs) return map(attrs as SymbolicDim);
+  return Object.fromEntries(Object.entries(attrs).map(([key, value]) => [key, mapDims(value, map)]));
+}

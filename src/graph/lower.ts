@@ -174,9 +174,10 @@ export function lowerGraph(
 
   for (const node of order) {
     current = node;
-    const given = node.outputs.length > 0 && node.outputs.every((t) => inputNames.has(t));
-    if (given) {
-      for (const t of node.outputs) {
+    // What was given is not computed; of a node with several outputs only those that are needed are given.
+    const given = node.outputs.filter((t) => inputNames.has(t));
+    if (given.length > 0) {
+      for (const t of given) {
         const name = inputNames.get(t) as string;
         names.set(t, t.shape.length === 0 ? emit.node('Reshape', [name, emit.ints([])]) : name);
       }
@@ -190,19 +191,28 @@ export function lowerGraph(
   }
   current = undefined;
 
-  // A model's outputs need names of their own: two outputs may be the same value, or an input.
+  // A model's outputs have names of their own: the node that makes a value takes the output's name, unless the value is
+  // an input, a constant or already another output.
+  const makers = new Map(nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
+  const renamed = new Map<string, string>();
   for (const { name, tensor } of outputs) {
     const value = names.get(tensor) as string;
-    const shaped = tensor.shape.length === 0 ? emit.reshape(value, [1]) : value;
-    nodes.push({ name: `output/${name}`, opType: 'Identity', domain: '', inputs: [shaped], outputs: [name], attributes: {} });
+    if (tensor.shape.length > 0 && makers.has(value) && !renamed.has(value)) {
+      renamed.set(value, name);
+    } else {
+      const copied = tensor.shape.length === 0 ? emit.reshape(value, [1]) : emit.node('Identity', [value]);
+      renamed.set(copied, name);
+    }
   }
+  const rename = (name: string): string => renamed.get(name) ?? name;
+  const finalNodes = nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) }));
 
   const describe = ({ name, tensor }: { name: string; tensor: Tensor }): OnnxValue => ({
     name,
     elementType: ELEMENT_TYPES[tensor.dtype],
     shape: boundary(tensor).map((dim) => (typeof dim === 'number' ? dim : dim.key)),
   });
-  return { nodes, constants, inputs: inputs.map(describe), outputs: outputs.map(describe), scopes };
+  return { nodes: finalNodes, constants, inputs: inputs.map(describe), outputs: outputs.map(describe), scopes };
 }
 
 export { sizeOf };

@@ -1,5 +1,6 @@
 import sharp from 'sharp';
 import type { RawImage } from '../data/dataset.js';
+import { resizeBytes } from '../data/resample.js';
 
 /** Pictures up to this side keep their exact pixels (PNG); larger ones are photographs for all we know (WebP). */
 const LOSSLESS_SIDE = 64;
@@ -35,30 +36,12 @@ function displayable(image: RawImage): RawImage {
   return { width, height, channels: kept, data: out };
 }
 
-/** An image whose longer side is at most `side`: every pixel is the mean of those it covers. Never enlarges. */
-export function fit(image: RawImage, side: number): RawImage {
+/** An image whose longer side is at most `side`. Never enlarges. */
+function fit(image: RawImage, side: number): RawImage {
   const scale = side / Math.max(image.width, image.height);
   if (scale >= 1) return image;
-  const width = Math.max(1, Math.round(image.width * scale));
-  const height = Math.max(1, Math.round(image.height * scale));
-  const { channels } = image;
-  const data = new Uint8Array(width * height * channels);
-  for (let y = 0; y < height; y++) {
-    const top = Math.floor((y * image.height) / height);
-    const bottom = Math.max(top + 1, Math.floor(((y + 1) * image.height) / height));
-    for (let x = 0; x < width; x++) {
-      const left = Math.floor((x * image.width) / width);
-      const right = Math.max(left + 1, Math.floor(((x + 1) * image.width) / width));
-      for (let c = 0; c < channels; c++) {
-        let sum = 0;
-        for (let v = top; v < bottom; v++) {
-          for (let u = left; u < right; u++) sum += image.data[(v * image.width + u) * channels + c];
-        }
-        data[(y * width + x) * channels + c] = Math.round(sum / ((bottom - top) * (right - left)));
-      }
-    }
-  }
-  return { width, height, channels, data };
+  const [width, height] = [image.width, image.height].map((size) => Math.max(1, Math.round(size * scale)));
+  return resizeBytes(image, width, height, 'bilinear');
 }
 
 /** Many thumbnails in one image, row by row, `columns` to a row, each centred in a square of `cell` pixels. */

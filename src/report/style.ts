@@ -5,14 +5,14 @@
 const LIGHT = `
 color-scheme:light;
 --page:#fbfbf9;--surface:#fff;--ink:#1b1d20;--soft:#43474d;--muted:#6a6e75;--faint:#b4b8be;--line:#e3e3df;--grid:#ededea;
---good:#1d7a5c;--warn:#b06a00;--bad:#b3372e;--tint:#f3f4f2;
+--good:#1d7a5c;--warn:#b06a00;--bad:#b3372e;--tint:#f3f4f2;--veil:#c6c9ce;
 --c0:#1f6fb2;--c1:#d9730d;--c2:#12876b;--c3:#b5478c;--c4:#58a6d6;--c5:#8a6d00;--c6:#6b58b8;--c7:#9c3d2e;`;
 
 const DARK = `
 color-scheme:dark;
 --page:#131416;--surface:#1a1c1f;--ink:#ececea;--soft:#c3c6cb;--muted:#989ca4;--faint:#5b6068;--line:#2d3035;--grid:#27292e;
---good:#4fc39a;--warn:#e2a03f;--bad:#ef7d70;--tint:#202327;
---c0:#64aef0;--c1:#f0953f;--c2:#3fbf9b;--c3:#e38ac0;--c4:#a9d6f5;--c5:#d6b84a;--c6:#a595f0;--c7:#e0796a;`;
+--good:#4fc39a;--warn:#e2a03f;--bad:#ef7d70;--tint:#202327;--veil:#41454c;
+--c0:#5ba4e6;--c1:#f0953f;--c2:#3fbf9b;--c3:#e38ac0;--c4:#a9d6f5;--c5:#d6b84a;--c6:#a595f0;--c7:#e0796a;`;
 
 export const STYLE = `
 :root{${LIGHT}}
@@ -29,6 +29,7 @@ h2{font-size:21px;line-height:1.3;letter-spacing:-.01em;font-weight:650;margin:0
 h3{font-size:14px;font-weight:600;margin:0}
 p{margin:0}
 .kicker{display:flex;justify-content:space-between;align-items:center;color:var(--muted);font-size:13px;letter-spacing:.01em}
+.kicker span span{white-space:nowrap}
 .summary{font-size:17px;line-height:1.55;max-width:72ch;color:var(--soft)}
 .lead{color:var(--muted);max-width:82ch;margin-bottom:18px}
 .note{color:var(--muted);font-size:13px;line-height:1.45}
@@ -61,15 +62,13 @@ figure{margin:0;min-width:0}
 .legend i.pale{opacity:.4}
 svg.plot{display:block;width:100%;height:auto;overflow:visible;touch-action:pan-y}
 svg text{font-size:11px;fill:var(--muted)}
-svg .value,svg .row{fill:var(--ink)}
-svg .label,svg .note{fill:var(--muted)}
-svg .note{font-size:10.5px}
-svg .grid{stroke:var(--grid);stroke-width:1}
+svg .label{fill:var(--muted)}
+svg .remark{font-size:10.5px}
+svg .rule{stroke:var(--grid);stroke-width:1}
 svg .axis{stroke:var(--faint);stroke-width:1}
 svg .reference{stroke:var(--muted);stroke-width:1;stroke-dasharray:3 3}
 svg .curve{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
 svg .pale{fill:none;stroke-width:1;opacity:.38}
-svg .whisker{fill:none;stroke:var(--ink);stroke-width:1.1;opacity:.75}
 svg .glyph{font-size:12.5px;font-weight:600;fill:var(--c0);cursor:default}
 svg .dot{fill:var(--c0);fill-opacity:.75}
 svg .cursor{visibility:hidden}
@@ -78,33 +77,45 @@ svg .cursor circle{stroke:var(--surface);stroke-width:1.2}
 .heat{fill:var(--c0)}.heat rect:hover{stroke:var(--ink)}
 .heat-labels text{font-size:inherit}
 svg .back{fill:var(--tint)}
+.bars{display:grid;grid-template-columns:fit-content(46%) minmax(0,1fr) max-content;gap:5px 10px;align-items:center;font-size:13px;line-height:1.3}
+.bars span{overflow-wrap:anywhere;color:var(--soft)}
+.bars div{position:relative;height:15px;border-left:1px solid var(--faint)}
+.bars i{display:block;height:100%;border-radius:0 2px 2px 0}
+.bars u{position:absolute;top:4px;height:7px;border:solid var(--ink);border-width:0 1px;opacity:.7}
+.bars u::after{content:"";position:absolute;left:0;right:0;top:3px;border-top:1px solid var(--ink)}
+.bars b{font-weight:600}
+.card>.bars{margin-top:10px}
+.probes{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,2.2fr);gap:20px 30px;align-items:center}
+.probes .delta{font-size:13px;color:var(--good);font-weight:600}
+.probes .less{color:var(--bad)}
 .tiles{display:flex;flex-wrap:wrap;gap:8px}
-.tile{width:var(--side,96px);flex:none;text-align:center;font-size:12px;line-height:1.35;color:var(--muted)}
+.tile{width:var(--side,116px);flex:none;text-align:center;font-size:12px;line-height:1.35;color:var(--muted)}
 .tile img,.tile svg{display:block;width:100%;height:auto;border-radius:4px;background:var(--tint)}
 .tile span{display:block;margin-top:3px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .pixels{image-rendering:pixelated}
 .samples{display:flex;flex-wrap:wrap;gap:22px 34px}
-.masks .tile{--side:104px}
+.masks .tile{--side:106px}
 .block{stroke-width:2.4;stroke-linejoin:round;fill-opacity:.26}
-.hidden{fill:var(--page);fill-opacity:.9}
+.hidden{fill:var(--veil);fill-opacity:.94}
 .neighbours{display:grid;gap:14px}
 .neighbours>div{display:flex;gap:18px;align-items:flex-start}
-.neighbours .tile{--side:76px}
+.neighbours .tile{--side:92px}
 .neighbours .query{position:relative}
 .neighbours .query::after{content:"";position:absolute;right:-10px;top:4px;bottom:20px;border-right:1px solid var(--line)}
 .right img{box-shadow:0 0 0 2px var(--page),0 0 0 4px var(--good)}
 .wrong img{box-shadow:0 0 0 2px var(--page),0 0 0 4px var(--c1)}
 .right,.wrong{padding:0 3px}
 .right span,.wrong span{margin-top:6px}
-.map{position:relative}
-.map canvas{display:block;width:100%;background:var(--surface);border:1px solid var(--line);border-radius:8px;cursor:crosshair;touch-action:pan-y}
+.map{position:relative;display:grid;grid-template-columns:minmax(0,1fr) 222px;gap:0 18px}
+.map .tools{grid-column:1/-1}
+.map>canvas{display:block;width:100%;max-height:660px;background:var(--surface);border:1px solid var(--line);border-radius:8px;cursor:crosshair;touch-action:pan-y}
 .tools{display:flex;flex-wrap:wrap;gap:6px;margin-bottom:10px;align-items:center}
 .tools label{font-size:12.5px;color:var(--muted)}
 .tools .gap{flex:1}
 .tip{position:absolute;pointer-events:none;visibility:hidden;z-index:2;background:var(--surface);border:1px solid var(--line);border-radius:7px;padding:8px;font-size:12.5px;line-height:1.35;box-shadow:0 4px 18px rgb(0 0 0/.16);max-width:200px;overflow-wrap:anywhere}
-.tip canvas{border:0;border-radius:4px;width:84px;height:84px;margin-bottom:5px;cursor:inherit}
+.tip canvas{display:block;border-radius:4px;width:84px;height:84px;margin-bottom:5px;cursor:inherit}
 .tip canvas[hidden]{display:none}
-.groups{display:flex;flex-wrap:wrap;gap:4px;margin-top:10px}
+.groups{display:flex;flex-wrap:wrap;gap:4px;align-content:flex-start;max-height:660px;overflow:auto}
 .groups button{padding:1px 8px 1px 6px;font-size:12px;border-radius:99px}
 .groups button i{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:5px}
 .groups button[aria-pressed=true]{color:var(--ink);background:var(--tint);border-color:var(--ink)}
@@ -139,11 +150,19 @@ h1{font-size:26px}
 .headline .figure{font-size:23px}
 .headline div:last-child:nth-child(odd){grid-column:1/-1}
 section{padding-top:26px}
-.pair,.steps li{grid-template-columns:minmax(0,1fr)}
-.samples{gap:20px}
-.masks .tile{--side:calc((100vw - 52px)/3)}
-.neighbours .tile{--side:56px}
+.map{grid-template-columns:minmax(0,1fr)}
+.groups{margin-top:10px}
+.pair,.steps li,.probes{grid-template-columns:minmax(0,1fr)}
+.probes{gap:8px}
+.probes>.bars+*{margin-top:18px}
+.samples{gap:18px 8px}
+.tile{--side:calc((100vw - 56px)/4)}
+.masks .tile{--side:calc((100vw - 48px)/3)}
+.neighbours .tile{--side:calc((100vw - 134px)/4);font-size:11px}
 .neighbours .query{--side:66px}
+.neighbours>div{gap:14px}
+.neighbours .tiles{gap:6px}
+.neighbours .query::after{right:-8px}
 th[scope=row]{white-space:normal;width:34%}
 }
 @media print{

@@ -12,7 +12,7 @@ import {
 } from './scale.js';
 
 /** A colour of the page's palette (see style.ts), or the grey of things that only compare. */
-export type Tone = number | 'muted' | 'faint';
+export type Tone = number | 'faint';
 
 export interface LineSeries {
   readonly name: string;
@@ -45,14 +45,14 @@ export interface LineReadout {
   readonly series: readonly { readonly x: readonly number[]; readonly y: readonly (number | null)[] }[];
 }
 
-const WIDTH = 360;
-const HEIGHT = 208;
+const WIDTH = 330;
+const HEIGHT = 200;
 const POINTS = 360;
 /** Width of one character at the axis' font size; generous, as fonts differ. */
 const CHARACTER = 6.3;
 
 const px = (value: number) => Math.round(value * 10) / 10;
-const color = (tone: Tone) => (typeof tone === 'number' ? `var(--c${tone % 8})` : `var(--${tone})`);
+export const color = (tone: Tone) => (typeof tone === 'number' ? `var(--c${tone % 8})` : `var(--${tone})`);
 const short = (value: number) => Number(value.toPrecision(5));
 
 /** Curves over a common x axis. Returns the drawing and the values behind it. */
@@ -73,7 +73,9 @@ export function linePlot(plot: LinePlot): { svg: Html; readout: LineReadout } {
 
   const [first, last] = [Math.min(...xs), Math.max(...xs)];
   const xKind = plot.x === 'log' && first > 0 ? 'log' : 'linear';
-  const xDomain: [number, number] = last > first ? [first, last] : [first - 1, first + 1];
+  // A run that is measured from its first steps on begins at zero; one that was resumed does not.
+  const begin = xKind === 'linear' && first > 0 && first < last / 5 ? 0 : first;
+  const xDomain: [number, number] = last > begin ? [begin, last] : [begin - 1, begin + 1];
   const x: Scale = { kind: xKind, domain: xDomain, range: [left, WIDTH - 12] };
   const xTicks = xKind === 'log' ? logTicks(...xDomain) : linearTicks(...xDomain, 5);
   const xLabels = tickLabels(xTicks, xKind);
@@ -81,7 +83,7 @@ export function linePlot(plot: LinePlot): { svg: Html; readout: LineReadout } {
   const references = (plot.references ?? []).map(({ value, label }) => {
     const at = px(position(y, value));
     return html`<line class="reference" x1="${px(left)}" x2="${WIDTH - 12}" y1="${at}" y2="${at}"/>
-<text class="note" x="${WIDTH - 14}" y="${at < 26 ? at + 12 : at - 4}" text-anchor="end">${label}</text>`;
+<text class="remark" x="${WIDTH - 14}" y="${at < 26 ? at + 12 : at - 4}" text-anchor="end">${label}</text>`;
   });
   const lines = series.map(
     (one) =>
@@ -139,7 +141,7 @@ function frame(description: string, inside: Html, width = WIDTH, height = HEIGHT
 function yAxis(y: Scale, ticks: readonly number[], labels: readonly string[], left: number, right = WIDTH - 12): Html {
   return html`${ticks.map((tick, i) => {
     const at = px(position(y, tick));
-    return html`<line class="grid" x1="${px(left)}" x2="${px(right)}" y1="${at}" y2="${at}"/><text class="tick" x="${px(left - 6)}" y="${px(at + 3.5)}" text-anchor="end">${labels[i]}</text>`;
+    return html`<line class="rule" x1="${px(left)}" x2="${px(right)}" y1="${at}" y2="${at}"/><text class="tick" x="${px(left - 6)}" y="${px(at + 3.5)}" text-anchor="end">${labels[i]}</text>`;
   })}`;
 }
 
@@ -163,7 +165,7 @@ export interface ScatterPlot {
 
 /** Labelled points on two axes of one unit, with the diagonal where both are equal: above it, y wins. */
 export function scatterPlot(plot: ScatterPlot): Html {
-  const size = WIDTH;
+  const size = 420;
   const [left, right, top, bottom] = [44, size - 12, 20, size - 44];
   const x: Scale = { kind: 'linear', domain: plot.domain, range: [left, right] };
   const y: Scale = { kind: 'linear', domain: plot.domain, range: [bottom, top] };
@@ -184,39 +186,6 @@ export function scatterPlot(plot: ScatterPlot): Html {
 <text class="label" x="${left}" y="11">${`↑ ${plot.yLabel}`}</text>${points}`,
     size,
     size,
-  );
-}
-
-export interface Bar {
-  readonly label: string;
-  readonly value: number;
-  /** Written at the end of the bar. */
-  readonly text: string;
-  readonly tone: Tone;
-  /** Interval drawn as a whisker, in the bar's unit. */
-  readonly interval?: readonly [number, number];
-}
-
-/** Horizontal bars from zero, one a row, with labels before and values behind them. `max` fixes the full length. */
-export function barPlot(bars: readonly Bar[], max: number, description: string): Html {
-  const row = 24;
-  const left = Math.min(150, Math.max(...bars.map((bar) => [...bar.label].length)) * CHARACTER + 12);
-  const right = WIDTH - Math.max(...bars.map((bar) => [...bar.text].length)) * CHARACTER - 8;
-  const x: Scale = { kind: 'linear', domain: [0, max], range: [left, right] };
-  const fits = Math.floor((left - 12) / CHARACTER);
-  return frame(
-    description,
-    html`${bars.map((bar, i) => {
-      const y = i * row + 4;
-      const length = Math.max(0, position(x, Math.min(bar.value, max)) - left);
-      const whisker = bar.interval?.map((end) => px(position(x, Math.min(Math.max(end, 0), max))));
-      return html`<text class="row" x="${px(left - 8)}" y="${y + 13}" text-anchor="end">${shorten(bar.label, fits)}<title>${bar.label}</title></text>
-<rect x="${px(left)}" y="${y + 1}" width="${px(length)}" height="16" rx="2" fill="${color(bar.tone)}"/>
-${whisker ? html`<path class="whisker" d="M${whisker[0]},${y + 9}H${whisker[1]}M${whisker[0]},${y + 5}v8M${whisker[1]},${y + 5}v8"/>` : undefined}
-<text class="value" x="${px(Math.max(left + length, whisker?.[1] ?? 0) + 6)}" y="${y + 13}">${bar.text}</text>`;
-    })}<line class="axis" x1="${px(left)}" x2="${px(left)}" y1="1" y2="${bars.length * row + 3}"/>`,
-    WIDTH,
-    bars.length * row + 6,
   );
 }
 

@@ -1,0 +1,279 @@
+import { JepaError } from '../base/errors.js';
+import { createRandom } from '../base/random.js';
+import type { RawImage } from '../data/dataset.js';
+import type { Colouring, Curve, EmbeddingMap, FeatureMap, NeighbourRow } from './data.js';
+import { formatNumber } from './format.js';
+import { layout2d } from './layout2d.js';
+import { principalComponents } from './pca.js';
+
+/** Values over steps; `x` and `y` are of equal length, a value that was not measured is left out or NaN. */
+export interface Trace {
+  readonly x: readonly number[];
+  readonly y: readonly number[];
+}
+
+/** What a trainer may have recorded. Each trace that is there becomes a figure. */
+export interface TrainingHistory {
+  readonly loss?: Trace;
+  readonly learningRate?: Trace;
+  /** Mean over dimensions of the standard deviation of features over images. */
+  readonly featureStd?: Trace;
+  readonly rankMe?: Trace;
+  /** Mean cosine similarity of features of different images. */
+  readonly meanCosine?: Trace;
+  /** Energy (prediction error) against the image's own target, and against another image's. */
+  readonly energyMatched?: Trace;
+  readonly energyShuffled?: Trace;
+  /** Accuracy of the online probes, per cent. */
+  readonly knn?: Trace;
+  readonly linear?: Trace;
+  readonly imagesPerSecond?: Trace;
+  /** Width of the features: the rank's upper bound. */
+  readonly width?: number;
+}
+
+/** The usual figures of a training run, each with the sentence that says how to read it. */
+export function trainingCurves(history: TrainingHistory): Curve[] {
+  const curves: (Curve | false)[] = [
+    figure('Loss', [['loss', history.loss, true]], {
+      ...fromZeroOrLog(history.loss),
+      note: 'Prediction error in feature space; may rise while targets become richer.',
+    }),
+    figure('Online probe', [['k-NN', history.knn], ['linear', history.linear]], {
+      unit: '% correct',
+      note: 'Accuracy of a probe on the encoder of that step. The number that matters.',
+    }),
+    figure('RankMe', [['effective rank', history.rankMe]], {
+      unit: history.width ? `of ${history.width} dimensions` : undefined,
+      include: [0],
+      note: 'Directions in use. Falling towards 1 is dimensional collapse.',
+    }),
+    figure('Feature spread', [['standard deviation', history.featureStd]], {
+      include: [0],
+      note: 'Standard deviation over images, mean over dimensions. Falling to 0 is complete collapse.',
+    }),
+    figure('Similarity of different images', [['mean cosine', history.meanCosine]], {
+      include: [0, 1],
+      note: 'Mean cosine of pairs of different images. At 1 the encoder calls all images the same.',
+    }),
+    figure('Energy', [['matched', history.energyMatched], ['shuffled', history.energyShuffled]], {
+      ...fromZeroOrLog(history.energyMatched, history.energyShuffled),
+      note: 'Error against the own target and against that of another image. The gap is what the predictor knows.',
+    }),
+    figure('Learning rate', [['learning rate', history.learningRate]], { include: [0], note: 'The schedule as run.' }),
+    figure('Speed', [['images per second', history.imagesPerSecond]], {
+      unit: 'images/s',
+      include: [0],
+      note: 'Dips are evaluations, checkpoints or slow decoding.',
+    }),
+  ];
+  return curves.filter((curve) => curve !== false);
+}
+
+function figure(
+  title: string,
+  traces: readonly (readonly [name: string, trace: Trace | undefined, smooth?: boolean])[],
+  look: Omit<Curve, 'title' | 'series'>,
+): Curve | false {
+  const series = traces.flatMap(([name, trace, smooth]) => (trace?.x.length ? [{ name, smooth, ...trace }] : []));
+  return series.length > 0 && { title, series, ...look };
+}
+
+/** A log axis for positive values over more than one and a half orders of magnitude, else one that starts at zero. */
+function fromZeroOrLog(...traces: (Trace | undefined)[]): Pick<Curve, 'yScale' | 'include'> {
+  const values = traces.flatMap((trace) => trace?.y.filter(Number.isFinite) ?? []);
+  const low = values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const high = values.reduce((a, b) => Math.max(a, b), 0);
+  return low > 0 && high / low > 30 ? { yScale: 'log' } : { include: [0] };
+}
+
+export interface EmbeddedImages {
+  /** [images.length, width], row by row. */
+  readonly embeddings: ArrayLike<number>;
+  readonly width: number;
+  readonly images: readonly RawImage[];
+  /** Class of every image, -1 where unknown. */
+  readonly labels?: ArrayLike<number>;
+  readonly classNames?: readonly string[];
+}
+
+export interface MapOptions {
+  /** Other things known of the images; 0/1 attributes read `no` and `yes`. */
+  readonly attributes?: Readonly<Record<string, ArrayLike<number>>>;
+  readonly names?: readonly string[];
+  /** Most points shown; more images are thinned evenly. Default 3,000. */
+  readonly limit?: number;
+  readonly seed?: number;
+}
+
+/** A 2-D map of embeddings, coloured by class, by attributes, and by cluster where nothing is known. */
+export function embeddingMap(set: EmbeddedImages, options: MapOptions = {}): EmbeddingMap {
+  const { attributes = {}, names, limit = 3000, seed = 0 } = options;
+  checkSet('embedding map', set);
+  const total = set.images.length;
+  const count = Math.min(limit, total);
+  const chosen = Int32Array.from({ length: count }, (_, i) => Math.floor((i * total) / count));
+  const { width } = set;
+  const rows = new Float32Array(count * width);
+  chosen.forEach((from, to) => {
+    for (let j = 0; j < width; j++) rows[to * width + j] = set.embeddings[from * width + j];
+  });
+  const colourings: Colouring[] = [];
+  if (set.labels) colourings.push(colouringOf('class', set.labels, chosen, set.classNames));
+  for (const [name, values] of Object.entries(attributes)) colourings.push(colouringOf(name, values, chosen));
+  if (!colourings.length) {
+    const clusters = Math.max(1, Math.min(8, Math.floor(count / 2)));
+    const groups = Array.from({ length: clusters }, (_, i) => `cluster ${i + 1}`);
+    colourings.push({ name: 'cluster', groups, values: sphericalKMeans(rows, count, width, clusters, seed) });
+  }
+  return {
+    points: layout2d(rows, count, width, { seed }),
+    thumbnails: Array.from(chosen, (i) => set.images[i]),
+    names: names && Array.from(chosen, (i) => names[i]),
+    colourings,
+    note: count < total ? `${formatNumber(count, 5)} of ${formatNumber(total, 6)} images` : `${formatNumber(count, 5)} images`,
+  };
+}
+
+function colouringOf(
+  name: string,
+  values: ArrayLike<number>,
+  chosen: Int32Array,
+  groups?: readonly string[],
+): Colouring {
+  const picked = Array.from(chosen, (i) => values[i]);
+  const largest = picked.reduce((a, b) => Math.max(a, b), 0);
+  const fallback = largest === 1 ? ['no', 'yes'] : Array.from({ length: largest + 1 }, (_, i) => String(i));
+  return { name, groups: groups ?? fallback, values: picked };
+}
+
+/**
+ * k-means on directions: rows of `data` [rows, width] go to the centre of largest cosine, centres start far apart
+ * (k-means++ of Arthur and Vassilvitskii 2007). Returns the cluster of each row, largest cluster first.
+ */
+export function sphericalKMeans(data: ArrayLike<number>, rows: number, width: number, k: number, seed = 0): Int32Array {
+  const unit = new Float64Array(rows * width);
+  for (let i = 0; i < rows; i++) {
+    let square = 0;
+    for (let j = 0; j < width; j++) square += data[i * width + j] ** 2;
+    for (let j = 0; j < width; j++) unit[i * width + j] = square > 0 ? data[i * width + j] / Math.sqrt(square) : 0;
+  }
+  const random = createRandom(seed, 'k-means');
+  const centres = new Float64Array(k * width);
+  const similarity = (i: number, c: number) => {
+    let dot = 0;
+    for (let j = 0; j < width; j++) dot += unit[i * width + j] * centres[c * width + j];
+    return dot;
+  };
+  const far = new Float64Array(rows).fill(2);
+  for (let c = 0; c < k; c++) {
+    let target = random.uniform() * far.reduce((a, b) => a + b, 0);
+    let row = 0;
+    while (row < rows - 1 && target >= far[row]) target -= far[row++];
+    centres.set(unit.subarray(row * width, (row + 1) * width), c * width);
+    for (let i = 0; i < rows; i++) far[i] = Math.min(far[i], Math.max(0, 1 - similarity(i, c)));
+  }
+  const cluster = new Int32Array(rows).fill(-1);
+  for (let round = 0, moved = 1; moved > 0 && round < 100; round++) {
+    moved = 0;
+    for (let i = 0; i < rows; i++) {
+      let best = 0;
+      let most = Number.NEGATIVE_INFINITY;
+      for (let c = 0; c < k; c++) {
+        const value = similarity(i, c);
+        if (value > most) {
+          most = value;
+          best = c;
+        }
+      }
+      if (cluster[i] !== best) moved++;
+      cluster[i] = best;
+    }
+    centres.fill(0);
+    for (let i = 0; i < rows; i++) for (let j = 0; j < width; j++) centres[cluster[i] * width + j] += unit[i * width + j];
+    for (let c = 0; c < k; c++) {
+      const centre = centres.subarray(c * width, (c + 1) * width);
+      const length = Math.sqrt(centre.reduce((sum, value) => sum + value * value, 0));
+      if (length > 0) for (let j = 0; j < width; j++) centre[j] /= length;
+    }
+  }
+  const sizes = new Int32Array(k);
+  for (const c of cluster) sizes[c]++;
+  const order = Array.from({ length: k }, (_, c) => c).sort((a, b) => sizes[b] - sizes[a] || a - b);
+  return cluster.map((c) => order.indexOf(c));
+}
+
+/** For each query (an index into the set), the `count` other images of largest cosine similarity, nearest first. */
+export function nearestNeighbours(set: EmbeddedImages, queries: readonly number[], count = 8): NeighbourRow[] {
+  checkSet('nearest neighbours', set);
+  const { embeddings, width, images, labels, classNames } = set;
+  const lengths = images.map((_, i) => Math.sqrt(dot(embeddings, i, i, width)));
+  const nameOf = (i: number) => (labels && labels[i] >= 0 ? (classNames?.[labels[i]] ?? String(labels[i])) : undefined);
+  return queries.map((query) => {
+    if (!(query in images)) throw new JepaError(`nearest neighbours: there is no image ${query} among ${images.length}`);
+    const similarity = images.map((_, i) => {
+      const scale = lengths[i] * lengths[query];
+      return scale > 0 ? dot(embeddings, query, i, width) / scale : 0;
+    });
+    const others = images.map((_, i) => i).filter((i) => i !== query);
+    others.sort((a, b) => similarity[b] - similarity[a] || a - b);
+    return {
+      query: images[query],
+      label: nameOf(query),
+      neighbours: others.slice(0, count).map((i) => ({ image: images[i], similarity: similarity[i], label: nameOf(i) })),
+    };
+  });
+}
+
+function dot(rows: ArrayLike<number>, a: number, b: number, width: number): number {
+  let sum = 0;
+  for (let j = 0; j < width; j++) sum += rows[a * width + j] * rows[b * width + j];
+  return sum;
+}
+
+/**
+ * Colours of patch features [images.length, rows * columns, width]: the first three principal components over all patches
+ * of all images, each stretched over its middle 98 %.
+ */
+export function featureMaps(
+  images: readonly RawImage[],
+  features: ArrayLike<number>,
+  rows: number,
+  columns: number,
+  width: number,
+): FeatureMap[] {
+  const patches = rows * columns;
+  const total = images.length * patches;
+  if (features.length !== total * width) {
+    throw new JepaError(
+      `feature maps: ${features.length} values do not fill [${images.length}, ${rows} x ${columns}, ${width}]`,
+    );
+  }
+  const { scores } = principalComponents(features, total, width, Math.min(3, width));
+  const kept = scores.length / total;
+  const colours = new Uint8Array(total * 3).fill(128);
+  for (let c = 0; c < kept; c++) {
+    const sorted = Float64Array.from({ length: total }, (_, i) => scores[i * kept + c]).sort();
+    const low = sorted[Math.floor(total * 0.01)];
+    const high = sorted[Math.ceil(total * 0.99) - 1];
+    for (let i = 0; i < total && high > low; i++) {
+      const share = (scores[i * kept + c] - low) / (high - low);
+      colours[i * 3 + c] = Math.round(255 * Math.min(1, Math.max(0, share)));
+    }
+  }
+  return images.map((image, i) => ({
+    image,
+    colours: {
+      width: columns,
+      height: rows,
+      channels: 3,
+      data: colours.subarray(i * patches * 3, (i + 1) * patches * 3),
+    },
+  }));
+}
+
+function checkSet(what: string, { embeddings, width, images }: EmbeddedImages): void {
+  if (embeddings.length !== images.length * width) {
+    throw new JepaError(`${what}: ${embeddings.length} values do not fill [${images.length} images, ${width}]`);
+  }
+}

@@ -1,0 +1,21 @@
+import { JepaError } from '../base/errors.js';
+import type { Backend } from '../graph/lower.js';
+import { inNode } from './ort.js';
+import type { Engine } from './program.js';
+
+export interface EngineOptions {
+  /** Default: `cpu` in Node, `wasm` in a browser. */
+  readonly backend?: Backend;
+  /** Threads of the CPU backend that share a batch. Default: one a core. */
+  readonly workers?: number;
+}
+
+/** Starts an engine. Close it when done. */
+export async function createEngine({ backend = inNode ? 'cpu' : 'wasm', workers }: EngineOptions = {}): Promise<Engine> {
+  if (backend !== 'cpu') return (await import('./engine-single.js')).createSingleEngine(backend);
+  if (!inNode) throw new JepaError('engine: the cpu backend runs in Node; a browser has wasm and webgpu');
+  const { availableParallelism } = await import('node:os');
+  const count = workers ?? availableParallelism();
+  if (!Number.isInteger(count) || count < 1) throw new JepaError(`engine: workers must be a positive whole number, not ${workers}`);
+  return (await import('./engine-cpu-node.js')).createCpuEngine(count);
+}

@@ -1,0 +1,233 @@
+import { JepaError } from '../base/errors.js';
+import { type HostTensor, sizeOf } from '../base/tensor.js';
+import { gradients } from '../graph/autodiff.js';
+import { type Dim, dimText, evaluateDim, shapeText, symbolsOf } from '../graph/dims.js';
+import { type Backend, lowerGraph, reachable } from '../graph/lower.js';
+import { encodeModel, joinChunks } from '../graph/onnx.js';
+import { checkRanges, collectRangeChecks } from '../graph/ops/index.js';
+import { add, mul } from '../graph/ops/elementwise.js';
+import { optimize } from '../graph/passes/optimize.js';
+import { batchAxis, type Placement } from '../graph/passes/placement.js';
+import { cutPhases } from '../graph/passes/phases.js';
+import { SHARE_INPUT, type ExchangeAttrs, shardGraph } from '../graph/passes/shard.js';
+import { type DType, type InputAttrs, input, inputOperator, inScope, type Node, type Operator, parameterOperator, type Tensor } from '../graph/tensor.js';
+import type { Feeds, ProgramSpec } from './program.js';
+import type { UpdateRule } from './update.js';
+
+/** A program's graph, differentiated, optimised and (for several workers) cut up: what every executor starts from. */
+export interface Plan {
+  readonly spec: ProgramSpec;
+  readonly batch: string;
+  readonly inputs: readonly { readonly name: string; readonly tensor: Tensor }[];
+  readonly parameters: readonly { readonly name: string; readonly tensor: Tensor }[];
+  readonly outputs: readonly { readonly name: string; readonly tensor: Tensor; readonly placement: Placement }[];
+  /** Gradients of the parameters that the loss reaches, with the group of each. */
+  readonly gradients: readonly { readonly parameter: string; readonly group: number; readonly tensor: Tensor }[];
+  readonly exchanges: readonly Tensor[];
+  readonly sizes: ReadonlyMap<string, Dim>;
+  /** The graph before it was cut up: inputs to outputs and gradients. */
+  readonly whole: { readonly outputs: readonly Tensor[]; readonly gradients: readonly Tensor[] };
+}
+
+export function planProgram(spec: ProgramSpec, workers: number): Plan {
+  const batch = spec.batch ?? 'batch';
+  const named = Object.entries(spec.outputs);
+  const trained = (spec.update?.groups ?? []).flatMap((group, index) => group.map((tensor) => ({ tensor, group: index })));
+  const lossName = spec.update && named.find(([, tensor]) => tensor === spec.update?.loss)?.[0];
+  if (spec.update && lossName === undefined) {
+    throw new JepaError(`${spec.name}: the loss must be one of the program's outputs`);
+  }
+  const all = spec.update ? gradients(spec.update.loss, trained.map((t) => t.tensor)) : [];
+  const reached = trained.flatMap(({ tensor, group }, i) => {
+    const gradient = all[i];
+    return gradient ? [{ parameter: nameOf(tensor), group, tensor: gradient }] : [];
+  });
+  const optimized = optimize([...named.map(([, tensor]) => tensor), ...reached.map((g) => g.tensor)]);
+  const whole = { outputs: optimized.slice(0, named.length), gradients: optimized.slice(named.length) };
+
+  const { outputs, placements, exchanges, sizes } =
+    workers > 1
+      ? shardGraph(optimized, batch)
+      : {
+          outputs: optimized,
+          placements: optimized.map((t): Placement => (batchAxis(t.shape, batch) < 0 ? 'replicated' : batchAxis(t.shape, batch))),
+          exchanges: [],
+          sizes: new Map<string, Dim>(),
+        };
+  // Gradients are summed over workers: one that every worker has whole counts by its share.
+  const share = input(SHARE_INPUT, []);
+  const parts = outputs.slice(named.length).map((gradient, i) => {
+    if (workers === 1 || placements[named.length + i] === 'partial') return gradient;
+    return inScope(gradient.node.scope, () => mul(gradient, share));
+  });
+
+  const order = reachable([...outputs.slice(0, named.length), ...parts]);
+  const leaves = (kind: Operator<InputAttrs>): { name: string; tensor: Tensor }[] =>
+    order
+      .filter((node) => node.op === (kind as Operator))
+      .map((node) => ({ name: (node.attrs as InputAttrs).name, tensor: node.outputs[0] }));
+  return {
+    spec,
+    batch,
+    inputs: leaves(inputOperator).filter(({ name }) => !sizes.has(name) && name !== SHARE_INPUT),
+    parameters: unique(leaves(parameterOperator), spec.name),
+    outputs: named.map(([name], i) => ({ name, tensor: outputs[i], placement: placements[i] })),
+    gradients: reached.map((g, i) => ({ ...g, tensor: parts[i] })),
+    exchanges,
+    sizes,
+    whole,
+  };
+}
+
+/** Name of an input or parameter. */
+export const nameOf = (leaf: Tensor): string => (leaf.node.attrs as InputAttrs).name;
+
+function unique<T extends { name: string }>(leaves: T[], program: string): T[] {
+  const names = new Set<string>();
+  for (const { name } of leaves) {
+    if (names.has(name)) throw new JepaError(`${program}: two parameters are called ${name}`);
+    names.add(name);
+  }
+  return leaves;
+}
+
+/** One session's model, with the names of the values that enter and leave it. */
+export interface PhaseModel {
+  readonly model: Uint8Array;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly exchanges: readonly { readonly value: string; readonly result: string; readonly attrs: ExchangeAttrs }[];
+  /** Scope of each ONNX node, for profiles. */
+  readonly scopes: ReadonlyMap<string, string>;
+}
+
+export interface PhaseModels {
+  readonly phases: readonly PhaseModel[];
+  readonly types: Readonly<Record<string, DType>>;
+}
+
+export const gradientName = (parameter: string): string => `gradient ${parameter}`;
+
+export function buildPhases(plan: Plan, backend: Backend): PhaseModels {
+  const finals = [
+    ...plan.outputs.map(({ name, tensor }) => ({ name: `output ${name}`, tensor })),
+    ...plan.gradients.map(({ parameter, tensor }) => ({ name: gradientName(parameter), tensor })),
+  ];
+  const types: Record<string, DType> = {};
+  const carriedName = (t: Tensor): string => `value ${t.node.id}.${t.index}`;
+  const cut = cutPhases(finals.map((f) => f.tensor), plan.exchanges);
+  const phases = cut.map((phase, p): PhaseModel => {
+    const leaves = phase.nodes
+      .filter((node) => node.op === (inputOperator as Operator) || node.op === (parameterOperator as Operator))
+      .map((node) => ({ name: nameOf(node.outputs[0]), tensor: node.outputs[0] }));
+    const carried = phase.carriedIn.map((tensor) => ({ name: carriedName(tensor), tensor }));
+    const wanted = new Set<Tensor>(phase.produced);
+    const outputs = [
+      ...finals.filter(({ tensor }) => wanted.has(tensor) || (p === cut.length - 1 && phase.carriedIn.includes(tensor))),
+      ...cut.slice(p + 1).flatMap((later) => later.carriedIn.filter((t) => wanted.has(t))),
+      ...phase.exchanges.map((e) => e.value),
+    ].map((o) => ('node' in o ? { name: carriedName(o), tensor: o } : o));
+    const distinct = [...new Map(outputs.map((o) => [o.name, o])).values()];
+    const used = usedLeaves(distinct.map((o) => o.tensor), new Set(carried.map((c) => c.tensor)));
+    const inputs = [...leaves.filter((l) => used.has(l.tensor)), ...carried.filter((c) => used.has(c.tensor))];
+    const nodes = phase.nodes.filter((node) => node.op !== (inputOperator as Operator) && node.op !== (parameterOperator as Operator));
+    const graph = lowerGraph(inputs, distinct, [...inputs.map((i) => i.tensor.node), ...nodes.filter((n) => used.has(n))].filter(firstOnly()), backend);
+    for (const { name, tensor } of [...inputs, ...distinct]) types[name] = tensor.dtype;
+    for (const e of phase.exchanges) types[carriedName(e.result)] = e.result.dtype;
+    return {
+      model: joinChunks(encodeModel(graph).model),
+      inputs: inputs.map((i) => i.name),
+      outputs: distinct.map((o) => o.name),
+      exchanges: phase.exchanges.map((e) => ({ value: carriedName(e.value), result: carriedName(e.result), attrs: e.attrs })),
+      scopes: graph.scopes,
+    };
+  });
+  return { phases, types };
+}
+
+const firstOnly = (): ((node: Node) => boolean) => {
+  const seen = new Set<Node>();
+  return (node) => !seen.has(node) && seen.add(node) !== undefined;
+};
+
+/** Leaves and nodes that outputs reach without looking behind `given` values. */
+function usedLeaves(outputs: readonly Tensor[], given: ReadonlySet<Tensor>): Set<Tensor | Node> {
+  const used = new Set<Tensor | Node>();
+  const stack = [...outputs];
+  while (stack.length > 0) {
+    const t = stack.pop() as Tensor;
+    if (used.has(t)) continue;
+    used.add(t);
+    if (given.has(t)) continue;
+    used.add(t.node);
+    stack.push(...t.node.inputs);
+  }
+  return used;
+}
+
+/** The update of a vector of parameters as a model, with or without a follower. */
+export function updateModel(rule: UpdateRule, following: boolean, backend: Backend): Uint8Array {
+  const n = ['n'] as const;
+  const parameter = input('parameter', n);
+  const gradient = input('gradient', n);
+  const scale = input('scale', []);
+  const slots = Object.fromEntries(rule.slots.map((name) => [name, input(name, n)]));
+  const scalars = Object.fromEntries(rule.scalars.map((name) => [name, input(name, [])]));
+  const result = rule.update(parameter, mul(gradient, scale), slots, scalars);
+  const outputs = [
+    { name: 'parameter out', tensor: result.parameter },
+    ...rule.slots.map((name) => ({ name: `${name} out`, tensor: result.slots[name] })),
+  ];
+  const leaves = [parameter, gradient, scale, ...Object.values(slots), ...Object.values(scalars)];
+  if (following) {
+    const target = input('target', n);
+    const momentum = input('momentum', []);
+    const rest = input('rest', []);
+    outputs.push({ name: 'target out', tensor: follow(target, result.parameter, momentum, rest) });
+    leaves.push(target, momentum, rest);
+  }
+  const inputs = leaves.map((tensor) => ({ name: nameOf(tensor), tensor }));
+  return joinChunks(encodeModel(lowerGraph(inputs, outputs, reachable([...outputs.map((o) => o.tensor), ...leaves]), backend)).model);
+}
+
+/** target <- momentum * target + (1 - momentum) * online. */
+export const follow = (target: Tensor, online: Tensor, momentum: Tensor, rest: Tensor): Tensor =>
+  add(mul(target, momentum), mul(online, rest));
+
+/** Binds the symbols of the inputs' shapes; checks every input's presence, type, shape and range of indices. */
+export function bindInputs(plan: Plan, checks: ReturnType<typeof collectRangeChecks>, feeds: Feeds): Map<string, number> {
+  const symbols = new Map<string, number>();
+  const program = plan.spec.name;
+  for (const { name, tensor } of plan.inputs) {
+    const value = feeds[name];
+    if (!value) throw new JepaError(`${program}: no value was given for the input ${name} ${shapeText(tensor.shape)}`);
+    const got = `${value.dtype} [${value.shape.join(', ')}]`;
+    const expected = `${tensor.dtype} ${shapeText(tensor.shape)}`;
+    if (value.dtype !== tensor.dtype || value.shape.length !== tensor.shape.length) {
+      throw new JepaError(`${program}: the input ${name} is ${got}, but the program takes ${expected}`);
+    }
+    if (value.data.length !== sizeOf(value.shape)) {
+      throw new JepaError(`${program}: the input ${name} holds ${value.data.length} values, too few or many for ${got}`);
+    }
+    tensor.shape.forEach((dim, axis) => {
+      if (typeof dim !== 'number' && evaluateDim(dim, symbols) === undefined && symbolsOf(dim).length === 1 && symbolsOf(dim)[0] === dimText(dim)) {
+        symbols.set(dim.key, value.shape[axis]);
+      }
+    });
+  }
+  for (const { name, tensor } of plan.inputs) {
+    const value = feeds[name] as HostTensor<DType>;
+    tensor.shape.forEach((dim, axis) => {
+      if (evaluateDim(dim, symbols) !== value.shape[axis]) {
+        const bound = [...symbols].map(([s, v]) => `${s} = ${v}`).join(', ');
+        throw new JepaError(
+          `${program}: the input ${name} has shape [${value.shape.join(', ')}], but the program takes ${shapeText(tensor.shape)}${bound === '' ? '' : ` with ${bound}`}`,
+        );
+      }
+    });
+  }
+  checkRanges(checks, new Map(Object.entries(feeds)), symbols);
+  return symbols;
+}
+
+export { collectRangeChecks };

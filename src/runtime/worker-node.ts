@@ -1,0 +1,374 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import * as ort from 'onnxruntime-node';
+import { type Block, viewOf } from './memory-node.js';
+import { BYTES, CONTROL, type Message, type PhaseDefinition, type ProgramDefinition, type Reply, type RunReply, type RunRequest, type UpdateDefinition } from './worker-protocol.js';
+import { reduceModel } from './reduce.js';
+
+/** One worker thread of the CPU backend: its own single-threaded sessions, on its slice of every batch. */
+const { index, count, control: controlBuffer, sums: sumsBuffer } = workerData as {
+  index: number;
+  count: number;
+  control: SharedArrayBuffer;
+  sums: SharedArrayBuffer;
+};
+const control = new Int32Array(controlBuffer);
+/** Every worker's sum of squared gradients, for the global norm. */
+const sums = new Float64Array(sumsBuffer);
+
+type Session = InferenceSession;
+type Values = Map<string, Tensor>;
+
+interface LoadedProgram {
+  readonly definition: ProgramDefinition;
+  readonly sessions: Session[];
+  readonly parameters: Values;
+  readonly gradients: Values;
+  readonly update: LoadedUpdate | null;
+}
+
+interface LoadedUpdate {
+  readonly definition: UpdateDefinition;
+  readonly state: Float32Array;
+  readonly gradients: readonly Float32Array[];
+  /** Sum over micro-batches, made when first needed. */
+  accumulated: Float32Array | null;
+  readonly slots: readonly Float32Array[];
+  readonly plain: Session;
+  readonly following: Session;
+  /** Sums k gradients; one session for each k in use. */
+  readonly reduce: Map<number, Session>;
+}
+
+const programs = new Map<number, LoadedProgram>();
+const buffers = new Map<bigint, { bytes: number; buffer: ArrayBuffer }>();
+
+/** This thread's view of a block; made once. */
+function bufferOf(block: Block): ArrayBuffer {
+  const known = buffers.get(block.address);
+  if (known && known.bytes === block.bytes) return known.buffer;
+  const buffer = viewOf(block);
+  buffers.set(block.address, { bytes: block.bytes, buffer });
+  return buffer;
+}
+
+const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
+type DType = keyof typeof ARRAYS;
+
+const tensor = (dtype: DType, data: Float32Array | Int32Array | Uint8Array, dims: readonly number[]): Tensor =>
+  new ort.Tensor(dtype, data as Float32Array, dims.length === 0 ? [1] : dims) as unknown as Tensor;
+const vector = (data: Float32Array): Tensor => tensor('float32', data, [data.length]);
+const scalar = (value: number): Tensor => tensor('float32', Float32Array.of(value), [1]);
+const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+let profileFolder: string | null = null;
+const openSession = (model: Uint8Array): Promise<Session> =>
+  ort.InferenceSession.create(model, {
+    executionProviders: ['cpu'],
+    // Our own passes have chosen the operators; the runtime's would undo them.
+    graphOptimizationLevel: 'disabled',
+    intraOpNumThreads: 1,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    logSeverityLevel: 3,
+    ...(profileFolder ? { enableProfiling: true, profileFilePrefix: `${profileFolder}/worker${index}` } : {}),
+  });
+
+/** Waits until every worker is here. A worker that failed raises the abort flag, which ends the wait of the others. */
+function barrier(): void {
+  if (count === 1) return;
+  const generation = Atomics.load(control, CONTROL.generation);
+  if (Atomics.add(control, CONTROL.arrived, 1) === count - 1) {
+    Atomics.store(control, CONTROL.arrived, 0);
+    Atomics.add(control, CONTROL.generation, 1);
+    Atomics.notify(control, CONTROL.generation);
+    return;
+  }
+  while (Atomics.load(control, CONTROL.generation) === generation) {
+    Atomics.wait(control, CONTROL.generation, generation, 200);
+    if (Atomics.load(control, CONTROL.abort) !== 0) throw new Error('another worker failed');
+  }
+}
+
+async function load(id: number, definition: ProgramDefinition): Promise<void> {
+  const sessions: Session[] = [];
+  for (const { model } of definition.phases) sessions.push(await openSession(model));
+  const state = new Float32Array(bufferOf(definition.state));
+  const slice = (flat: Float32Array, offset: number, shape: readonly number[]): Tensor =>
+    tensor('float32', flat.subarray(offset, offset + sizeOf(shape)), shape);
+  const parameters = new Map(definition.parameters.map((p) => [p.name, slice(state, p.offset, p.shape)]));
+  let update: LoadedUpdate | null = null;
+  const gradients: Values = new Map();
+  if (definition.update) {
+    const floats = (block: Block): Float32Array => new Float32Array(bufferOf(block));
+    update = {
+      definition: definition.update,
+      state,
+      gradients: definition.update.gradients.map(floats),
+      accumulated: null,
+      slots: definition.update.slots.map((slot) => floats(slot.block)),
+      plain: await openSession(definition.update.plain),
+      following: await openSession(definition.update.following),
+      reduce: new Map(),
+    };
+    for (const g of definition.gradients) gradients.set(g.name, slice(update.gradients[index], g.offset, g.shape));
+  }
+  programs.set(id, { definition, sessions, parameters, gradients, update });
+}
+
+async function run(request: RunRequest): Promise<RunReply> {
+  const start = performance.now();
+  const program = programs.get(request.id);
+  if (!program) throw new Error(`program ${request.id} is not loaded`);
+  const { definition } = program;
+  const mine = request.rows[index];
+  const values: Values = new Map(program.parameters);
+  if (mine.count > 0) placeFeeds(program, request, values);
+  const outputBuffer = bufferOf(request.outputBlock);
+
+  for (let p = 0; p < definition.phases.length; p++) {
+    const phase = definition.phases[p];
+    if (mine.count > 0) await runPhase(program, p, values);
+    if (phase.exchanges.length > 0) exchange(phase, request, values, definition);
+  }
+  if (mine.count > 0) writeOutputs(definition, request, values, outputBuffer);
+  let gradientNorm = Number.NaN;
+  let finite = true;
+  if (request.update && program.update) {
+    ({ gradientNorm, finite } = await update(program.update, request, values, definition));
+  }
+  return { gradientNorm, finite, milliseconds: performance.now() - start };
+}
+
+function placeFeeds({ definition }: LoadedProgram, request: RunRequest, values: Values): void {
+  const buffer = bufferOf(request.feedBlock);
+  const { start, count: rows } = request.rows[index];
+  for (const { name, axis } of definition.feeds) {
+    const { offset, shape } = request.feeds[name];
+    const dtype = definition.types[name];
+    const whole = new ARRAYS[dtype](buffer, offset, sizeOf(shape));
+    if (axis === null) {
+      values.set(name, tensor(dtype, whole, shape));
+      continue;
+    }
+    // A dimension may be a multiple of the batch (rows of every sample one after the other).
+    const unit = shape[axis] / request.batch;
+    const inner = sizeOf(shape.slice(axis + 1)) * unit;
+    const outer = sizeOf(shape.slice(0, axis));
+    const sliced = shape.map((dim, i) => (i === axis ? rows * unit : dim));
+    if (outer === 1) {
+      values.set(name, tensor(dtype, whole.subarray(start * inner, (start + rows) * inner), sliced));
+      continue;
+    }
+    const copy = new ARRAYS[dtype](sizeOf(sliced));
+    const stride = (inner / unit) * shape[axis];
+    for (let o = 0; o < outer; o++) {
+      copy.set(whole.subarray(o * stride + start * inner, o * stride + (start + rows) * inner), o * rows * inner);
+    }
+    values.set(name, tensor(dtype, copy, sliced));
+  }
+  for (const [name, value] of Object.entries(request.sizes)) values.set(name, scalar(value));
+}
+
+async function runPhase(program: LoadedProgram, p: number, values: Values): Promise<void> {
+  const phase = program.definition.phases[p];
+  const feeds: Record<string, Tensor> = {};
+  for (const name of phase.inputs) feeds[name] = values.get(name) as Tensor;
+  const fetches: Record<string, Tensor | null> = {};
+  for (const name of phase.outputs) fetches[name] = program.gradients.get(name) ?? null;
+  const results = await program.sessions[p].run(feeds as never, fetches as never);
+  for (const name of phase.outputs) values.set(name, results[name] as unknown as Tensor);
+}
+
+function exchange(phase: PhaseDefinition, request: RunRequest, values: Values, { types }: ProgramDefinition): void {
+  const buffer = bufferOf(request.exchangeBlock);
+  const mine = request.rows[index];
+  for (const { value, kind, axis } of phase.exchanges) {
+    const { offset, shape } = request.exchanges[value];
+    if (mine.count === 0) continue;
+    const dtype = types[value];
+    const local = values.get(value)?.data as Float32Array;
+    if (kind === 'sum') {
+      new Float32Array(buffer, offset + index * sizeOf(shape) * 4, sizeOf(shape)).set(local);
+    } else {
+      const all = new ARRAYS[dtype](buffer, offset, sizeOf(shape));
+      copySlice(local, all, shape, axis, mine, request.batch);
+    }
+  }
+  barrier();
+  for (const { value, result, kind } of phase.exchanges) {
+    const { offset, shape } = request.exchanges[value];
+    const size = sizeOf(shape);
+    const dtype = types[value];
+    if (kind === 'gather') {
+      values.set(result, tensor(dtype, new ARRAYS[dtype](buffer, offset, size), shape));
+      continue;
+    }
+    const total = new Float32Array(size);
+    request.rows.forEach(({ count: rows }, worker) => {
+      if (rows === 0) return;
+      const part = new Float32Array(buffer, offset + worker * size * 4, size);
+      for (let i = 0; i < size; i++) total[i] += part[i];
+    });
+    values.set(result, tensor('float32', total, shape));
+  }
+}
+
+/** Copies a worker's slice along `axis` into the whole value. */
+function copySlice(
+  local: Float32Array | Int32Array | Uint8Array,
+  whole: Float32Array | Int32Array | Uint8Array,
+  shape: readonly number[],
+  axis: number,
+  { start, count: rows }: { start: number; count: number },
+  batch: number,
+): void {
+  const unit = shape[axis] / batch;
+  const inner = sizeOf(shape.slice(axis + 1)) * unit;
+  const outer = sizeOf(shape.slice(0, axis));
+  const stride = inner * batch;
+  for (let o = 0; o < outer; o++) whole.set(local.subarray(o * rows * inner, (o + 1) * rows * inner) as never, o * stride + start * inner);
+}
+
+function writeOutputs(definition: ProgramDefinition, request: RunRequest, values: Values, buffer: ArrayBuffer): void {
+  const active = request.rows.findIndex((r) => r.count > 0);
+  for (const { name, placement } of definition.outputs) {
+    const { offset, shape } = request.outputs[name];
+    const dtype = definition.types[name];
+    const local = values.get(name)?.data as Float32Array;
+    const size = sizeOf(shape);
+    if (placement === 'partial') new Float32Array(buffer, offset + index * size * 4, size).set(local);
+    else if (placement === 'replicated') {
+      if (index === active) new ARRAYS[dtype](buffer, offset, size).set(local as never);
+    } else copySlice(local, new ARRAYS[dtype](buffer, offset, size), shape, placement, request.rows[index], request.batch);
+  }
+}
+
+/** Pieces of the flat state that this worker updates: an even share of the floats. */
+function share(pieces: UpdateDefinition['pieces']): UpdateDefinition['pieces'] {
+  const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  let before = 0;
+  return pieces.filter((piece) => {
+    const owner = Math.min(count - 1, Math.floor(((before + piece.length / 2) / total) * count));
+    before += piece.length;
+    return owner === index;
+  });
+}
+
+async function update(
+  state: LoadedUpdate,
+  request: RunRequest,
+  values: Values,
+  definition: ProgramDefinition,
+): Promise<{ gradientNorm: number; finite: boolean }> {
+  const plan = request.update as NonNullable<RunRequest['update']>;
+  const active = request.rows.flatMap(({ count: rows }, worker) => (rows > 0 ? [worker] : []));
+  // Losses are looked at before anything is written, so that a bad step leaves the state as it was.
+  let bad = 0;
+  for (const { name, placement } of definition.outputs) {
+    if (placement === 'partial' && active.includes(index)) {
+      for (const v of values.get(name)?.data as Float32Array) if (!Number.isFinite(v)) bad = Number.NaN;
+    }
+  }
+  barrier();
+  const mine = share(state.definition.pieces);
+  const sumSession = state.reduce.get(active.length) ?? (await openSession(reduceModel(active.length)));
+  state.reduce.set(active.length, sumSession);
+  const accumulating = !(plan.begin && plan.finish);
+  if (accumulating && !state.accumulated) state.accumulated = new Float32Array(state.definition.length);
+  let squares = bad;
+  for (const { offset, length } of mine) {
+    const feeds: Record<string, Tensor> = {};
+    active.forEach((worker, i) => {
+      feeds[`part${i}`] = vector(state.gradients[worker].subarray(offset, offset + length));
+    });
+    const results = await sumSession.run(feeds as never, { sum: feeds['part0'], squares: null } as never);
+    if (accumulating && state.accumulated) {
+      const sum = state.accumulated.subarray(offset, offset + length);
+      const part = state.gradients[active[0]].subarray(offset, offset + length);
+      if (plan.begin) sum.set(part);
+      else for (let i = 0; i < length; i++) sum[i] += part[i];
+      squares += plan.finish ? sumOfSquares(sum) : 0;
+    } else squares += (results.squares.data as Float32Array)[0];
+  }
+  if (!plan.finish) {
+    sums[index] = squares;
+    barrier();
+    return { gradientNorm: Number.NaN, finite: allFinite() };
+  }
+  sums[index] = squares;
+  barrier();
+  let total = 0;
+  for (let worker = 0; worker < count; worker++) total += sums[worker];
+  const gradientNorm = Math.sqrt(total) * plan.scale;
+  if (!Number.isFinite(gradientNorm)) return { gradientNorm, finite: false };
+  const clip = plan.clipNorm > 0 ? Math.min(1, plan.clipNorm / (gradientNorm + 1e-6)) : 1;
+  const scale = scalar(plan.scale * clip);
+  const momentum = scalar(plan.momentum);
+  const rest = scalar(1 - plan.momentum);
+  for (const { group, offset, length, target } of mine) {
+    const piece = (flat: Float32Array, at = offset): Tensor => vector(flat.subarray(at, at + length));
+    const source = accumulating ? (state.accumulated as Float32Array) : state.gradients[active[0]];
+    const feeds: Record<string, Tensor> = { parameter: piece(state.state), gradient: piece(source), scale };
+    const fetches: Record<string, Tensor> = { 'parameter out': feeds.parameter };
+    state.definition.slots.forEach(({ name }, i) => {
+      feeds[name] = piece(state.slots[i]);
+      fetches[`${name} out`] = feeds[name];
+    });
+    for (const name of state.definition.scalars) feeds[name] = scalar(plan.scalars[group][name]);
+    if (target >= 0) {
+      feeds.target = piece(state.state, target);
+      feeds.momentum = momentum;
+      feeds.rest = rest;
+      fetches['target out'] = feeds.target;
+    }
+    const session = target >= 0 ? state.following : state.plain;
+    await session.run(feeds as never, fetches as never);
+  }
+  barrier();
+  return { gradientNorm, finite: true };
+}
+
+function allFinite(): boolean {
+  for (let worker = 0; worker < count; worker++) if (!Number.isFinite(sums[worker])) return false;
+  return true;
+}
+
+function sumOfSquares(values: Float32Array): number {
+  let sum = 0;
+  for (const v of values) sum += v * v;
+  return sum;
+}
+
+async function handle(message: Message): Promise<Reply> {
+  try {
+    if (message.kind === 'load') {
+      await load(message.id, message.program);
+      return { ok: true, result: null };
+    }
+    if (message.kind === 'run') return { ok: true, result: await run(message) };
+    if (message.kind === 'profile') {
+      profileFolder = message.folder;
+      if (message.folder !== null) return { ok: true, result: null };
+      const program = programs.get(message.id);
+      const files = program ? program.sessions.map((s) => (s.endProfiling() as unknown as string) ?? '') : [];
+      return { ok: true, result: files };
+    }
+    const program = programs.get(message.id);
+    programs.delete(message.id);
+    if (program) {
+      const { update: u, sessions } = program;
+      for (const session of [...sessions, ...(u ? [u.plain, u.following, ...u.reduce.values()] : [])]) await session.release();
+    }
+    return { ok: true, result: null };
+  } catch (error) {
+    Atomics.store(control, CONTROL.abort, 1);
+    Atomics.notify(control, CONTROL.generation);
+    return { ok: false, error: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+let last: Promise<unknown> = Promise.resolve();
+parentPort?.on('message', (message: Message) => {
+  last = last.then(async () => parentPort?.postMessage(await handle(message)));
+});
