@@ -175,7 +175,7 @@ const atan2Operator: Operator<null> = {
     const below = (v: string) => emit.cast(c('Less', v, 0), 'float32');
     const origin = emit.cast(c('Equal', c('Add', c('Abs', x), c('Abs', y)), 0), 'float32');
     const slope = c('Atan', c('Div', y, c('Add', x, origin)));
-    const side = c('Sub', 3.141592653589793, c('Mul', below(y), 6.283185307179586));
+    const side = c('Sub', Math.PI, c('Mul', below(y), 2 * Math.PI));
     return [c('Add', slope, c('Mul', below(x), side))];
   },
 };
