@@ -164,7 +164,7 @@ function applyToFloats(
 }
 
 function cropBytes(image: RawImage, box: Box): RawImage {
-  if (box.left < 0 || box.top < 0) {
+  if (box.width > image.width || box.height > image.height) {
     throw new JepaError(
       `transforms: a centre crop of ${box.width} x ${box.height} does not fit into ${image.width} x ${image.height}; resize first`,
     );
