@@ -202,13 +202,13 @@ export function readPickle<T>(
         stack.push(text(u64()));
         break;
       case 0x43: // SHORT_BINBYTES
-        stack.push(blob(u8()).slice());
+        stack.push(new Uint8Array(blob(u8())));
         break;
       case 0x42: // BINBYTES
-        stack.push(blob(u32()).slice());
+        stack.push(new Uint8Array(blob(u32())));
         break;
       case 0x8e: // BINBYTES8
-        stack.push(blob(u64()).slice());
+        stack.push(new Uint8Array(blob(u64())));
         break;
 
       case 0x28: // MARK

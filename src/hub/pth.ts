@@ -1,7 +1,7 @@
 import { JepaError } from '../base/errors.js';
 import { quoted } from './json.js';
 import { type PickleArray, type PickleGlobal, type PickleRules, type PickleValue, readPickle } from './pickle.js';
-import { byteLengthOf, FILE_DTYPES, type FileDType, type StoredTensor } from './raw.js';
+import { byteLengthOf, FILE_DTYPES, type FileDType, gatherStrided, type StoredTensor } from './raw.js';
 import { concatBytes } from './safetensors.js';
 import type { ByteSource } from './source.js';
 import { openZip } from './zip.js';
@@ -281,45 +281,9 @@ function tensorView(
     read() {
       if (isEmpty) return new Uint8Array(0);
       const bytes = storage.source!.read(storage.offset + offset * item, (last - offset + 1) * item);
-      return isRowMajor(shape, strides) ? bytes : gather(bytes, item, shape, strides);
+      return gatherStrided(bytes, item, shape, strides);
     },
   };
-}
-
-function isRowMajor(shape: readonly number[], strides: readonly number[]): boolean {
-  let expected = 1;
-  for (let axis = shape.length - 1; axis >= 0; axis--) {
-    if (shape[axis] !== 1 && strides[axis] !== expected) return false;
-    expected *= shape[axis];
-  }
-  return true;
-}
-
-/** Copies a strided view into row-major order. */
-function gather(
-  bytes: Uint8Array<ArrayBuffer>,
-  item: number,
-  shape: readonly number[],
-  strides: readonly number[],
-): Uint8Array<ArrayBuffer> {
-  // Items of 8 bytes as pairs of 4, because doubles would lose the payload of NaNs.
-  if (item === 8) return gather(bytes, 4, [...shape, 2], [...strides.map((stride) => stride * 2), 1]);
-  const Unit = item === 4 ? Uint32Array : item === 2 ? Uint16Array : Uint8Array;
-  const from = new Unit(bytes.buffer);
-  const to = new Unit(shape.reduce((product, size) => product * size, 1));
-  const inner = shape.length - 1;
-  const index = new Array<number>(shape.length).fill(0);
-  let start = 0;
-  for (let i = 0; i < to.length; ) {
-    for (let k = 0; k < shape[inner]; k++) to[i++] = from[start + k * strides[inner]];
-    for (let axis = inner - 1; axis >= 0; axis--) {
-      start += strides[axis];
-      if (++index[axis] < shape[axis]) break;
-      start -= shape[axis] * strides[axis];
-      index[axis] = 0;
-    }
-  }
-  return new Uint8Array(to.buffer);
 }
 
 function numpyScalar({ numpy, bigEndian }: NumpyDType, bytes: Uint8Array): PickleValue<Made> | undefined {

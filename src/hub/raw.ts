@@ -159,6 +159,46 @@ export function narrowFloat32(tensor: HostTensor<'float32'>, dtype: 'F16' | 'BF1
   };
 }
 
+function isRowMajor(shape: readonly number[], strides: readonly number[]): boolean {
+  let expected = 1;
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    if (shape[axis] !== 1 && strides[axis] !== expected) return false;
+    expected *= shape[axis];
+  }
+  return true;
+}
+
+/**
+ * Puts a strided view into row-major order. Element 0 of the view is at the start of `bytes`; strides count elements and
+ * are not negative. Bytes that are in order already are returned as they are.
+ */
+export function gatherStrided(
+  bytes: Uint8Array<ArrayBuffer>,
+  item: number,
+  shape: readonly number[],
+  strides: readonly number[],
+): Uint8Array<ArrayBuffer> {
+  if (isRowMajor(shape, strides)) return bytes;
+  // Items of 8 bytes as pairs of 4, because doubles would lose the payload of NaNs.
+  if (item === 8) return gatherStrided(bytes, 4, [...shape, 2], [...strides.map((stride) => stride * 2), 1]);
+  const Unit = item === 4 ? Uint32Array : item === 2 ? Uint16Array : Uint8Array;
+  const from = new Unit(bytes.buffer);
+  const to = new Unit(shape.reduce((product, size) => product * size, 1));
+  const inner = shape.length - 1;
+  const index = new Array<number>(shape.length).fill(0);
+  let start = 0;
+  for (let i = 0; i < to.length; ) {
+    for (let k = 0; k < shape[inner]; k++) to[i++] = from[start + k * strides[inner]];
+    for (let axis = inner - 1; axis >= 0; axis--) {
+      start += strides[axis];
+      if (++index[axis] < shape[axis]) break;
+      start -= shape[axis] * strides[axis];
+      index[axis] = 0;
+    }
+  }
+  return new Uint8Array(to.buffer);
+}
+
 function checkedBools(bytes: Uint8Array, name: string): Uint8Array {
   if (bytes.some((byte) => byte > 1))
     throw new JepaError(`tensor ${quoted(name)}: a BOOL value is neither 0 nor 1; the file is damaged`);
