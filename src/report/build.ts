@@ -39,10 +39,17 @@ export function trainingCurves(history: TrainingHistory): Curve[] {
       ...fromZeroOrLog(history.loss),
       note: 'Prediction error in feature space; may rise while targets become richer.',
     }),
-    figure('Online probe', [['k-NN', history.knn], ['linear', history.linear]], {
-      unit: '% correct',
-      note: 'Accuracy of a probe on the encoder of that step. The number that matters.',
-    }),
+    figure(
+      'Online probe',
+      [
+        ['k-NN', history.knn],
+        ['linear', history.linear],
+      ],
+      {
+        unit: '% correct',
+        note: 'Accuracy of a probe on the encoder of that step. The number that matters.',
+      },
+    ),
     figure('RankMe', [['effective rank', history.rankMe]], {
       unit: history.width ? `of ${history.width} dimensions` : undefined,
       include: [0],
@@ -56,10 +63,17 @@ export function trainingCurves(history: TrainingHistory): Curve[] {
       include: [0, 1],
       note: 'Mean cosine of pairs of different images. At 1 the encoder calls all images the same.',
     }),
-    figure('Energy', [['matched', history.energyMatched], ['shuffled', history.energyShuffled]], {
-      ...fromZeroOrLog(history.energyMatched, history.energyShuffled),
-      note: 'Error against the own target and against that of another image. The gap is what the predictor knows.',
-    }),
+    figure(
+      'Energy',
+      [
+        ['matched', history.energyMatched],
+        ['shuffled', history.energyShuffled],
+      ],
+      {
+        ...fromZeroOrLog(history.energyMatched, history.energyShuffled),
+        note: 'Error against the own target and against that of another image. The gap is what the predictor knows.',
+      },
+    ),
     figure('Learning rate', [['learning rate', history.learningRate]], { include: [0], note: 'The schedule as run.' }),
     figure('Speed', [['images per second', history.imagesPerSecond]], {
       unit: 'images/s',
@@ -131,7 +145,10 @@ export function embeddingMap(set: EmbeddedImages, options: MapOptions = {}): Emb
     thumbnails: Array.from(chosen, (i) => set.images[i]),
     names: names && Array.from(chosen, (i) => names[i]),
     colourings,
-    note: count < total ? `${formatNumber(count, 5)} of ${formatNumber(total, 6)} images` : `${formatNumber(count, 5)} images`,
+    note:
+      count < total
+        ? `${formatNumber(count, 5)} of ${formatNumber(total, 6)} images`
+        : `${formatNumber(count, 5)} images`,
   };
 }
 
@@ -190,7 +207,8 @@ export function sphericalKMeans(data: ArrayLike<number>, rows: number, width: nu
       cluster[i] = best;
     }
     centres.fill(0);
-    for (let i = 0; i < rows; i++) for (let j = 0; j < width; j++) centres[cluster[i] * width + j] += unit[i * width + j];
+    for (let i = 0; i < rows; i++)
+      for (let j = 0; j < width; j++) centres[cluster[i] * width + j] += unit[i * width + j];
     for (let c = 0; c < k; c++) {
       const centre = centres.subarray(c * width, (c + 1) * width);
       const length = Math.sqrt(centre.reduce((sum, value) => sum + value * value, 0));
@@ -210,7 +228,8 @@ export function nearestNeighbours(set: EmbeddedImages, queries: readonly number[
   const lengths = images.map((_, i) => Math.sqrt(dot(embeddings, i, i, width)));
   const nameOf = (i: number) => (labels && labels[i] >= 0 ? (classNames?.[labels[i]] ?? String(labels[i])) : undefined);
   return queries.map((query) => {
-    if (!(query in images)) throw new JepaError(`nearest neighbours: there is no image ${query} among ${images.length}`);
+    if (!(query in images))
+      throw new JepaError(`nearest neighbours: there is no image ${query} among ${images.length}`);
     const similarity = images.map((_, i) => {
       const scale = lengths[i] * lengths[query];
       return scale > 0 ? dot(embeddings, query, i, width) / scale : 0;
@@ -220,7 +239,9 @@ export function nearestNeighbours(set: EmbeddedImages, queries: readonly number[
     return {
       query: images[query],
       label: nameOf(query),
-      neighbours: others.slice(0, count).map((i) => ({ image: images[i], similarity: similarity[i], label: nameOf(i) })),
+      neighbours: others
+        .slice(0, count)
+        .map((i) => ({ image: images[i], similarity: similarity[i], label: nameOf(i) })),
     };
   });
 }

@@ -1,7 +1,10 @@
 const SUPERSCRIPTS = '⁰¹²³⁴⁵⁶⁷⁸⁹';
 const NONE = '–';
 
-/** A number for people: `digits` significant ones, thousands separated, powers of ten where it is very large or small. */
+/**
+ * A number for people: at most `digits` significant ones, but all before the point; thousands separated; powers of ten
+ * where it is very large or small.
+ */
 export function formatNumber(value: number, digits = 3): string {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? NONE : value > 0 ? '∞' : '−∞';
   if (value === 0) return '0';
@@ -9,7 +12,8 @@ export function formatNumber(value: number, digits = 3): string {
   const size = Math.abs(rounded);
   if (size >= 1e7 || size < 1e-3) return scientific(rounded, digits);
   const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
-  return formatFixed(size >= 1000 ? value : rounded, size >= 1000 ? 0 : decimals);
+  const text = formatFixed(decimals ? rounded : value, decimals);
+  return decimals ? text.replace(/\.?0+$/, '') : text;
 }
 
 /** A number with a fixed count of decimals, thousands separated, with a real minus sign. */

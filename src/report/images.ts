@@ -1,13 +1,13 @@
 import sharp from 'sharp';
 import type { RawImage } from '../data/dataset.js';
-import { resizeBytes } from '../data/resample.js';
+import { centreBox, resizeBytes } from '../data/resample.js';
 
 /** Pictures up to this side keep their exact pixels (PNG); larger ones are photographs for all we know (WebP). */
 const LOSSLESS_SIDE = 64;
 
 /** An image as a data URI, its longer side reduced to `side` pixels. Channels: 1 grey, 2 the first, 3 and more RGB. */
 export async function dataUri(image: RawImage, side = 192): Promise<string> {
-  return encode(fit(displayable(image), side), 80);
+  return encode(reduce(displayable(image), side / Math.max(image.width, image.height)), 80);
 }
 
 async function encode(image: RawImage, quality: number, lossless = isSmall(image)): Promise<string> {
@@ -36,15 +36,14 @@ function displayable(image: RawImage): RawImage {
   return { width, height, channels: kept, data: out };
 }
 
-/** An image whose longer side is at most `side`. Never enlarges. */
-function fit(image: RawImage, side: number): RawImage {
-  const scale = side / Math.max(image.width, image.height);
+/** An image reduced by `scale`, or as it is where that would enlarge it. */
+function reduce(image: RawImage, scale: number): RawImage {
   if (scale >= 1) return image;
   const [width, height] = [image.width, image.height].map((size) => Math.max(1, Math.round(size * scale)));
   return resizeBytes(image, width, height, 'bilinear');
 }
 
-/** Many thumbnails in one image, row by row, `columns` to a row, each centred in a square of `cell` pixels. */
+/** Many thumbnails in one image, row by row, `columns` to a row, each the middle of its image in `cell` x `cell` pixels. */
 export interface SpriteSheet {
   readonly uri: string;
   readonly cell: number;
@@ -56,7 +55,8 @@ export interface SpriteSheet {
  * WebP, with smaller thumbnails until it fits.
  */
 export async function spriteSheet(images: readonly RawImage[], cell = 32, maxBytes = 1_300_000): Promise<SpriteSheet> {
-  const side = Math.min(cell, Math.max(...images.map((image) => Math.max(image.width, image.height))));
+  const largest = images.reduce((side, image) => Math.max(side, Math.min(image.width, image.height)), 1);
+  const side = Math.min(cell, largest);
   const columns = Math.ceil(Math.sqrt(images.length));
   const sheet = drawSheet(images, side, columns);
   const png = await encode(sheet, 0, true);
@@ -68,18 +68,17 @@ export async function spriteSheet(images: readonly RawImage[], cell = 32, maxByt
 }
 
 function drawSheet(images: readonly RawImage[], cell: number, columns: number): RawImage {
-  const thumbs = images.map((image) => fit(displayable(image), cell));
+  const thumbs = images.map((image) => reduce(displayable(image), cell / Math.min(image.width, image.height)));
   const channels = thumbs.every((thumb) => thumb.channels === 1) ? 1 : 3;
   const width = columns * cell;
   const height = Math.ceil(images.length / columns) * cell;
   const data = new Uint8Array(width * height * channels);
   thumbs.forEach((thumb, i) => {
-    const left = (i % columns) * cell + Math.floor((cell - thumb.width) / 2);
-    const top = Math.floor(i / columns) * cell + Math.floor((cell - thumb.height) / 2);
-    for (let y = 0; y < thumb.height; y++) {
-      for (let x = 0; x < thumb.width; x++) {
-        const from = (y * thumb.width + x) * thumb.channels;
-        const to = ((top + y) * width + left + x) * channels;
+    const { left, top } = centreBox(thumb, cell, cell);
+    for (let y = Math.max(0, -top); y < Math.min(cell, thumb.height - top); y++) {
+      for (let x = Math.max(0, -left); x < Math.min(cell, thumb.width - left); x++) {
+        const from = ((top + y) * thumb.width + left + x) * thumb.channels;
+        const to = ((Math.floor(i / columns) * cell + y) * width + (i % columns) * cell + x) * channels;
         for (let c = 0; c < channels; c++) data[to + c] = thumb.data[from + (thumb.channels === 1 ? 0 : c)];
       }
     }
@@ -99,7 +98,13 @@ const HEAT = [
 ] as const;
 
 /** A grid of values as an image of rows x columns pixels, colours running from `low` to `high`. */
-export function heatImage(values: ArrayLike<number>, rows: number, columns: number, low: number, high: number): RawImage {
+export function heatImage(
+  values: ArrayLike<number>,
+  rows: number,
+  columns: number,
+  low: number,
+  high: number,
+): RawImage {
   const data = new Uint8Array(rows * columns * 3);
   for (let i = 0; i < rows * columns; i++) {
     const share = high > low ? Math.min(1, Math.max(0, (values[i] - low) / (high - low))) : 0;

@@ -36,7 +36,8 @@ export function layout2d(
     throw new JepaError(`2-D map: ${data.length} values do not fill [${rows}, ${width}]`);
   }
   for (let i = 0; i < data.length; i++) {
-    if (!Number.isFinite(data[i])) throw new JepaError(`2-D map: row ${Math.floor(i / width)} holds ${data[i]}; embeddings must be finite`);
+    if (!Number.isFinite(data[i]))
+      throw new JepaError(`2-D map: row ${Math.floor(i / width)} holds ${data[i]}; embeddings must be finite`);
   }
   if (rows < 3) return Float32Array.from({ length: rows * 2 }, (_, i) => (rows === 2 && i === 2 ? 1 : 0));
   const points = metric === 'cosine' ? unitRows(data, rows, width) : data;
@@ -222,7 +223,7 @@ function repel(places: Float64Array, a: number, b: number, rate: number): void {
 
 function clip(move: number, rate: number): number {
   const limit = 4 * rate;
-  return move > limit ? limit : move < -limit ? -limit : move;
+  return Math.min(limit, Math.max(-limit, move));
 }
 
 /** Turns the map so that its longer axis lies along x and fits it into the unit square. */

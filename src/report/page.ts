@@ -49,7 +49,8 @@ export function pageScript(): void {
     if (value === null) return '–';
     const size = Math.abs(value);
     if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(2).replace('-', '−').replace('+', '');
-    return value.toLocaleString('en', { maximumSignificantDigits: size >= 1000 ? 6 : 4 }).replace('-', '−');
+    const digits = size >= 1000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 4 };
+    return value.toLocaleString('en', digits).replace('-', '−');
   }
 
   function plots(): void {
@@ -221,7 +222,8 @@ export function pageScript(): void {
         }
       }
       pen.globalAlpha = 1;
-      if (!asPictures) labels(known, focus);
+      // Two groups are told apart by colour; their names would stand for lumps that are not there.
+      if (!asPictures && known.length > 2) labels(known, focus);
       if (pointed !== undefined) {
         const [x, y] = screen(pointed);
         pen.strokeStyle = style().getPropertyValue('--ink');

@@ -26,7 +26,9 @@ export function principalComponents(
     throw new JepaError(`principal components: ${data.length} values do not fill [${rows}, ${width}]`);
   }
   if (components > width) {
-    throw new JepaError(`principal components: ${components} asked of data of width ${width}; ask for at most ${width}`);
+    throw new JepaError(
+      `principal components: ${components} asked of data of width ${width}; ask for at most ${width}`,
+    );
   }
   const centred = centre(data, rows, width);
   const size = Math.min(width, components + OVERSAMPLE);

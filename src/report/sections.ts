@@ -1,3 +1,4 @@
+import type { RawImage } from '../data/dataset.js';
 import { type Bar, barPlot } from './bars.js';
 import type {
   ClassResults,
@@ -15,11 +16,10 @@ import type {
 } from './data.js';
 import { formatBytes, formatDuration, formatFixed, formatNumber } from './format.js';
 import { type Html, html, Html as Markup } from './html.js';
-import type { RawImage } from '../data/dataset.js';
 import { dataUri, heatImage, isSmall, spriteSheet } from './images.js';
 import type { PageData } from './page.js';
 import { movingAverage } from './scale.js';
-import { heatMap, legend, type LineSeries, linePlot, scatterPlot } from './svg.js';
+import { heatMap, type LineSeries, legend, linePlot, scatterPlot } from './svg.js';
 
 /** A part of the page, with its name in the table of contents. */
 export interface Section {
@@ -147,7 +147,9 @@ async function neighbourSection({ neighbours }: ReportData): Promise<Section | u
       if (judged) all++;
       if (isRight) right++;
       const mark = judged ? (isRight ? ' ✓' : ` ✗ ${label}`) : '';
-      tiles.push(await tile(image, `${similarity.toFixed(2)}${mark}`, judged ? (isRight ? 'right' : 'wrong') : undefined));
+      tiles.push(
+        await tile(image, `${similarity.toFixed(2)}${mark}`, judged ? (isRight ? 'right' : 'wrong') : undefined),
+      );
     }
     rows.push(
       html`<div>${await tile(row.query, row.label ?? 'query', 'query')}<div class="tiles">${tiles}</div></div>`,
@@ -227,10 +229,12 @@ function classSection({ classes }: ReportData, page: Collected): Section | undef
     );
   }
   if (pairs.length) {
-    figures.unshift(html`<figure class="card"><h3>Most frequent confusions</h3><table><thead><tr><th>true</th><th>taken for</th><th class="number">share of the class</th></tr></thead><tbody>${pairs.map(
-      ({ from, to, count }) =>
-        html`<tr><td>${names[from]}</td><td>${names[to]}</td><td class="number">${formatFixed((100 * count) / totals[from], 1)} % (${count})</td></tr>`,
-    )}</tbody></table></figure>`);
+    figures.unshift(
+      html`<figure class="card"><h3>Most frequent confusions</h3><table><thead><tr><th>true</th><th>taken for</th><th class="number">share of the class</th></tr></thead><tbody>${pairs.map(
+        ({ from, to, count }) =>
+          html`<tr><td>${names[from]}</td><td>${names[to]}</td><td class="number">${formatFixed((100 * count) / totals[from], 1)} % (${count})</td></tr>`,
+      )}</tbody></table></figure>`,
+    );
   }
   // Above this many classes cells would be smaller than a pointer can find.
   const matrix = names.length > 1 && names.length <= 64 ? confusionMatrix(classes, totals, page) : undefined;
@@ -290,7 +294,9 @@ function curveFigure(curve: Curve, page: Collected): Html {
     ];
   });
   const values = series.map((one) => one.y.filter(Number.isFinite));
-  const told = series.map((one, i) => `${one.name} from ${formatNumber(values[i][0])} to ${last(values[i])}`).join('; ');
+  const told = series
+    .map((one, i) => `${one.name} from ${formatNumber(values[i][0])} to ${last(values[i])}`)
+    .join('; ');
   const { svg, readout } = linePlot({
     series,
     xLabel: curve.xLabel ?? 'step',
@@ -444,7 +450,8 @@ function timingFacts(timings: Timings): Fact[] {
   const facts: Fact[] = [];
   if (stepSeconds !== undefined) facts.push({ name: 'One step', value: formatDuration(stepSeconds) });
   if (imagesPerSecond !== undefined) facts.push({ name: 'Images per second', value: formatNumber(imagesPerSecond, 4) });
-  if (flopsPerStep !== undefined) facts.push({ name: 'Work in a step', value: `${formatNumber(flopsPerStep / 1e9)} GFLOP` });
+  if (flopsPerStep !== undefined)
+    facts.push({ name: 'Work in a step', value: `${formatNumber(flopsPerStep / 1e9)} GFLOP` });
   if (flopsPerStep !== undefined && stepSeconds) {
     const rate = flopsPerStep / stepSeconds;
     facts.push({ name: 'Achieved', value: `${formatNumber(rate / 1e9)} GFLOP/s` });

@@ -18,7 +18,7 @@ export const STYLE = `
 :root{${LIGHT}}
 @media (prefers-color-scheme:dark){:root{${DARK}}}
 @media screen{:root[data-theme=light]{${LIGHT}}:root[data-theme=dark]{${DARK}}}
-@media print{:root{${LIGHT}}}
+@media print{:root{${LIGHT}--page:#fff}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.55 ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Liberation Sans",Arial,sans-serif;font-variant-numeric:tabular-nums}
@@ -104,7 +104,8 @@ svg .back{fill:var(--tint)}
 .neighbours .query::after{content:"";position:absolute;right:-10px;top:4px;bottom:20px;border-right:1px solid var(--line)}
 .right img{box-shadow:0 0 0 2px var(--page),0 0 0 4px var(--good)}
 .wrong img{box-shadow:0 0 0 2px var(--page),0 0 0 4px var(--c1)}
-.right,.wrong{padding:0 3px}
+.right,.wrong{padding:4px 3px 0}
+.neighbours .query{padding-top:4px}
 .right span,.wrong span{margin-top:6px}
 .map{position:relative;display:grid;grid-template-columns:minmax(0,1fr) 222px;gap:0 18px}
 .map .tools{grid-column:1/-1}
@@ -140,7 +141,7 @@ details pre{padding:2px 15px 14px}
 .command code{flex:1;overflow-wrap:anywhere}
 .command button{flex:none}
 footer{color:var(--muted);font-size:13px;padding-top:26px;padding-bottom:48px}
-@media (max-width:760px){
+@media screen and (max-width:760px){
 body{font-size:14.5px}
 header,main,footer{padding-left:16px;padding-right:16px}
 header{padding-top:22px}
@@ -166,14 +167,27 @@ section{padding-top:26px}
 th[scope=row]{white-space:normal;width:34%}
 }
 @media print{
-body{font-size:10.5pt}
+body{font-size:10pt;line-height:1.45}
 header,main,footer{max-width:none;padding-left:0;padding-right:0}
 header{padding-top:0}
-nav,.tools,.kicker button,.command button,.groups{display:none}
-section{padding-top:18pt}
-h2,.lead{break-after:avoid}
-figure,.card,.samples>*,.neighbours>*,tr,.steps li{break-inside:avoid}
+h1{font-size:22pt}
+.summary{font-size:11.5pt}
+.summary,.lead,.verdict{max-width:none}
+nav,.tools,.kicker button,.command button{display:none}
+section{padding-top:16pt}
+.lead{margin-bottom:10pt}
+h2,.lead{break-inside:avoid;break-after:avoid}
+figure,.card,.samples>*,.neighbours>*,tr,.steps li,.verdict,.headline{break-inside:avoid}
 .grid{grid-template-columns:repeat(2,1fr)}
+.headline{grid-template-columns:repeat(auto-fit,minmax(110px,1fr))}
+.headline div{padding:9px 11px}
+.headline .figure{font-size:19px}
+.tile{--side:74px}
+.masks .tile{--side:78px}
+.samples{gap:14px 22px}
+.neighbours .tile{--side:62px}
+.neighbours .tiles{flex-wrap:nowrap;gap:5px}
+.map{grid-template-columns:minmax(0,1fr) 130px}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 }
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}

@@ -1,15 +1,6 @@
 import { formatNumber } from './format.js';
 import { Html, html } from './html.js';
-import {
-  linearTicks,
-  logTicks,
-  niceDomain,
-  position,
-  type Scale,
-  type ScaleKind,
-  thin,
-  tickLabels,
-} from './scale.js';
+import { linearTicks, logTicks, niceDomain, position, type Scale, type ScaleKind, thin, tickLabels } from './scale.js';
 
 /** A colour of the page's palette (see style.ts), or the grey of things that only compare. */
 export type Tone = number | 'faint';
@@ -48,6 +39,8 @@ export interface LineReadout {
 const WIDTH = 330;
 const HEIGHT = 200;
 const POINTS = 360;
+/** Series of at most so many values get a dot for each. */
+const FEW = 16;
 /** Width of one character at the axis' font size; generous, as fonts differ. */
 const CHARACTER = 6.3;
 
@@ -77,7 +70,7 @@ export function linePlot(plot: LinePlot): { svg: Html; readout: LineReadout } {
   const begin = xKind === 'linear' && first > 0 && first < last / 5 ? 0 : first;
   const xDomain: [number, number] = last > begin ? [begin, last] : [begin - 1, begin + 1];
   const x: Scale = { kind: xKind, domain: xDomain, range: [left, WIDTH - 12] };
-  const xTicks = xKind === 'log' ? logTicks(...xDomain) : linearTicks(...xDomain, 5);
+  const xTicks = first === last ? [first] : xKind === 'log' ? logTicks(...xDomain) : linearTicks(...xDomain, 5);
   const xLabels = tickLabels(xTicks, xKind);
 
   const references = (plot.references ?? []).map(({ value, label }) => {
@@ -85,10 +78,15 @@ export function linePlot(plot: LinePlot): { svg: Html; readout: LineReadout } {
     return html`<line class="reference" x1="${px(left)}" x2="${WIDTH - 12}" y1="${at}" y2="${at}"/>
 <text class="remark" x="${WIDTH - 14}" y="${at < 26 ? at + 12 : at - 4}" text-anchor="end">${label}</text>`;
   });
-  const lines = series.map(
-    (one) =>
-      html`<path class="${one.pale ? 'pale' : 'curve'}" stroke="${color(one.tone)}" d="${path(one.x, one.y, x, y)}"/>`,
-  );
+  const lines = series.map((one) => {
+    const line = html`<path class="${one.pale ? 'pale' : 'curve'}" stroke="${color(one.tone)}" d="${path(one.x, one.y, x, y)}"/>`;
+    // Few values, as of a probe now and then: show where they are.
+    const seen =
+      one.x.length > FEW
+        ? []
+        : one.x.map((value, i) => [value, one.y[i]]).filter(([, value]) => Number.isFinite(value));
+    return html`${line}${seen.map(([a, b]) => html`<circle r="2.4" cx="${px(position(x, a))}" cy="${px(position(y, b))}" fill="${color(one.tone)}"/>`)}`;
+  });
   const svg = frame(
     plot.description,
     html`${yAxis(y, yTicks, yLabels.labels, left)}${xAxis(x, xTicks, xLabels.labels, plot.xLabel + (xLabels.factor ? ` (${xLabels.factor})` : ''))}
@@ -128,14 +126,16 @@ function path(xs: readonly number[], ys: readonly number[], x: Scale, y: Scale):
       pen = 'M';
       return;
     }
-    text += `${pen}${px(position(x, value))},${px(position(y, ys[i]))}`;
+    // The empty stroke after a move makes a point between two gaps a dot.
+    text += `${pen}${px(position(x, value))},${px(position(y, ys[i]))}${pen === 'M' ? 'h0' : ''}`;
     pen = 'L';
   });
   return text;
 }
 
-function frame(description: string, inside: Html, width = WIDTH, height = HEIGHT): Html {
-  return html`<svg class="plot" viewBox="0 0 ${width} ${height}" role="img" aria-label="${description}">${inside}</svg>`;
+function frame(description: string, inside: Html, width = WIDTH, height = HEIGHT, enlarge = true): Html {
+  const maxWidth = enlarge ? undefined : html` style="max-width:${width}px"`;
+  return html`<svg class="plot" viewBox="0 0 ${width} ${height}"${maxWidth} role="img" aria-label="${description}">${inside}</svg>`;
 }
 
 function yAxis(y: Scale, ticks: readonly number[], labels: readonly string[], left: number, right = WIDTH - 12): Html {
@@ -145,7 +145,13 @@ function yAxis(y: Scale, ticks: readonly number[], labels: readonly string[], le
   })}`;
 }
 
-function xAxis(x: Scale, ticks: readonly number[], labels: readonly string[], label: string, bottom = HEIGHT - 36): Html {
+function xAxis(
+  x: Scale,
+  ticks: readonly number[],
+  labels: readonly string[],
+  label: string,
+  bottom = HEIGHT - 36,
+): Html {
   const middle = px((x.range[0] + x.range[1]) / 2);
   return html`<line class="axis" x1="${px(x.range[0])}" x2="${px(x.range[1])}" y1="${bottom}" y2="${bottom}"/>
 ${ticks.map((tick, i) => {
@@ -220,7 +226,7 @@ export function heatMap(map: HeatMap): { svg: Html; readout: HeatReadout } {
   const longest = Math.max(...map.rowLabels.map((label) => [...label].length));
   const left = 26 + Math.min(90, longest * 5);
   const top = 18;
-  const cell = px((640 - left) / Math.max(columns, 12));
+  const cell = px(Math.min(44, (640 - left) / columns));
   const font = Math.min(11, Math.max(6, cell * 0.8));
   const fits = Math.floor((left - 22) / (font * 0.55));
   const cells = map.values.flatMap((row, i) =>
@@ -237,9 +243,10 @@ export function heatMap(map: HeatMap): { svg: Html; readout: HeatReadout } {
       : new Html(''),
   );
   const bottom = top + rows * cell;
+  const columnFits = Math.floor((cell * 1.1) / (font * 0.55));
   const columnText = map.columnLabels.map((label, j) =>
-    [...label].length * font * 0.55 <= cell * 1.2
-      ? html`<text x="${px(left + (j + 0.5) * cell)}" y="${px(bottom + font + 1)}" text-anchor="middle">${label}</text>`
+    columnFits >= Math.min(4, [...label].length)
+      ? html`<text x="${px(left + (j + 0.5) * cell)}" y="${px(bottom + font + 1)}" text-anchor="middle">${shorten(label, columnFits)}</text>`
       : new Html(''),
   );
   const [width, height] = [px(left + columns * cell + 2), px(bottom + 32)];
@@ -251,6 +258,7 @@ export function heatMap(map: HeatMap): { svg: Html; readout: HeatReadout } {
 <text class="label" x="${px(left + (columns * cell) / 2)}" y="${px(bottom + 27)}" text-anchor="middle">${`${map.xLabel} →`}</text>`,
     width,
     height,
+    false,
   );
   return { svg, readout: { left, top, cell } };
 }
