@@ -1,6 +1,7 @@
 import { JepaError } from '../../base/errors.js';
 import type { HostTensor } from '../../base/tensor.js';
 import { type Dim, dimText, evaluateDim, mulDims, productOf, shapeText } from '../dims.js';
+import type { Emitter } from '../lower.js';
 import {
   apply,
   apply1,
@@ -16,7 +17,7 @@ import {
   type Tensor,
   type TensorType,
 } from '../tensor.js';
-import { add, cast, equal, zeros } from './elementwise.js';
+import { cast, equal, zeros } from './elementwise.js';
 import {
   broadcastToOperator,
   concatOperator,
@@ -145,10 +146,14 @@ const countOperator: Operator<{ count: Dim; stride: Dim }> = {
       const data = Int32Array.from({ length: count }, (_, i) => i * stride);
       return [emit.constant({ dtype: 'int32', shape: [count], data })];
     }
-    const scalar = (dim: Dim): string => emit.node('Reshape', [emit.shape([dim]), emit.ints([])]);
-    return [emit.cast(emit.node('Range', [scalar(0), scalar(mulDims(count, stride)), scalar(stride)]), 'int32')];
+    return [emitCount(count, stride, emit)];
   },
 };
+
+function emitCount(count: Dim, stride: Dim, emit: Emitter): string {
+  const scalar = (dim: Dim): string => emit.node('Reshape', [emit.shape([dim]), emit.ints([])]);
+  return emit.cast(emit.node('Range', [scalar(0), scalar(mulDims(count, stride)), scalar(stride)]), 'int32');
+}
 
 /** int32 0, stride, 2 stride, ... (`count` of them). */
 export const iota = (count: Dim, stride: Dim = 1): Tensor => apply1(countOperator, [], { count, stride });
@@ -226,9 +231,49 @@ export function batchedGather(x: Tensor, index: Tensor): Tensor {
   }
   if (x.shape[0] !== index.shape[0]) throw operatorError('batched_gather', 'batch sizes differ', x, index);
   const checked = checkRange(index, { operator: 'batched_gather', min: 0, max: x.shape[1] }, x, index);
-  const [batch, count, ...rest] = x.shape;
-  const rows = reshape(x, [mulDims(batch, count), ...rest]);
-  return rowsAt(rows, add(checked, expandDims(iota(batch, count), 1)));
+  return gatherComputed(x, checked);
+}
+
+/** batchedGather at indices that the graph computed itself, in range by construction. */
+export const gatherComputed = (x: Tensor, index: Tensor): Tensor => apply1(batchedGatherOperator, [x, index], null);
+
+/** Operators of their own, so that a slice of a batch is selected from and added to without the others. */
+const batchedGatherOperator: Operator<null> = {
+  name: 'batched_gather',
+  infer: ([x, index]) => [{ dtype: x.dtype, shape: [...index.shape, ...x.shape.slice(2)] }],
+  vjp: ({ inputs: [x, index] }, [grad]) => [
+    apply1(batchedScatterAddOperator, [grad as Tensor, index], { count: x.shape[1] }),
+    undefined,
+  ],
+  lower: ({ inputs: [x, index] }, [data, places], emit) => {
+    const [batch, count, ...rest] = x.shape;
+    const rows = emit.reshape(data, [mulDims(batch, count), ...rest]);
+    const picked = emit.node('Gather', [rows, flatRows(places, index, count, emit)], { axis: 0 });
+    return [emit.reshape(picked, [...index.shape, ...rest])];
+  },
+};
+
+/** out[b, i, ...] = sum of src[b, k, ...] over the k with index[b, k] = i. Shapes: src [B, K, ...], out [B, count, ...]. */
+const batchedScatterAddOperator: Operator<{ count: Dim }> = {
+  name: 'batched_scatter_add',
+  infer: ([src], { count }) => [{ dtype: src.dtype, shape: [src.shape[0], count, ...src.shape.slice(2)] }],
+  vjp: ({ inputs: [, index] }, [grad]) => [apply1(batchedGatherOperator, [grad as Tensor, index], null), undefined],
+  lower: ({ inputs: [src, index], attrs: { count } }, [data, places], emit) => {
+    const [batch, tokens, ...rest] = src.shape;
+    const blank = emit.node('Expand', [emit.floats([0], []), emit.shape([mulDims(batch, count), ...rest])]);
+    const column = emit.reshape(flatRows(places, index, count, emit), [mulDims(batch, tokens), 1]);
+    const rows = emit.reshape(data, [mulDims(batch, tokens), ...rest]);
+    const added = emit.node('ScatterND', [blank, emit.node('Cast', [column], { to: INT64 }), rows], {
+      reduction: 'add',
+    });
+    return [emit.reshape(added, [batch, count, ...rest])];
+  },
+};
+
+/** Positions index[b, k] + b * count among the rows of all samples, as a vector. */
+function flatRows(index: string, { shape }: Tensor, count: Dim, emit: Emitter): string {
+  const offsets = emit.reshape(emitCount(shape[0], count, emit), [shape[0], 1]);
+  return emit.reshape(emit.node('Add', [index, offsets]), [productOf(shape)]);
 }
 
 // Elements -----------------------------------------------------------------------------------------------------------

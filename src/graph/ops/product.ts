@@ -123,6 +123,14 @@ export function outer(a: Tensor, b: Tensor): Tensor {
   return mul(expandDims(a, 1), b);
 }
 
+/** `matrix` [out, in] applied along an axis of x, whose size is `in`. */
+export function applyAlong(x: Tensor, axis: number, matrix: Tensor): Tensor {
+  const rest = x.shape.slice(axis + 1);
+  if (rest.length === 0) return matmul(x, matrix, { transposeB: true });
+  const flat = reshape(x, [...x.shape.slice(0, axis + 1), productOf(rest)]);
+  return reshape(matmul(matrix, flat), x.shape.with(axis, matrix.shape[0]));
+}
+
 // Einstein summation -------------------------------------------------------------------------------------------------
 
 /** A tensor whose axes have labels. */

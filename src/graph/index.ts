@@ -1,0 +1,18 @@
+export { gradients } from './autodiff.js';
+export * from './dims.js';
+export type { Backend } from './lower.js';
+export * from './ops/attention.js';
+export * from './ops/convolution.js';
+export * from './ops/elementwise.js';
+export * from './ops/image.js';
+export * from './ops/index.js';
+export * from './ops/linalg.js';
+export * from './ops/losses.js';
+export * from './ops/move.js';
+export * from './ops/normalise.js';
+export * from './ops/pool.js';
+export * from './ops/product.js';
+export * from './ops/recurrent.js';
+export * from './ops/reduce.js';
+export type { PerAxis } from './ops/windows.js';
+export * from './tensor.js';
