@@ -54,11 +54,22 @@ function unexpanded(x: Tensor, other: Tensor): Tensor {
 
 type BinaryVjp = (grad: Tensor, a: Tensor, b: Tensor, out: Tensor) => [Tensor | undefined, Tensor | undefined];
 
-function binaryOperator(name: string, opType: string, vjp: BinaryVjp, result?: DType): Operator<null> {
+const NUMBERS: readonly DType[] = ['float32', 'int32'];
+const FLOATS: readonly DType[] = ['float32'];
+
+/** `types`: element types that both inputs may have; `result`: that of the output, where it is another one. */
+function binaryOperator(
+  name: string,
+  opType: string,
+  vjp: BinaryVjp,
+  types: readonly DType[] = NUMBERS,
+  result?: DType,
+): Operator<null> {
   return {
     name,
     infer: ([a, b]) => {
       if (a.dtype !== b.dtype) throw operatorError(name, `types ${a.dtype} and ${b.dtype} differ`, a, b);
+      if (!types.includes(a.dtype)) throw operatorError(name, `does not take ${a.dtype} inputs`, a, b);
       return [{ dtype: result ?? a.dtype, shape: broadcastShapes(name, a, b) }];
     },
     vjp: (node, [grad]) => {
@@ -132,11 +143,16 @@ export function div(a: TensorLike, b: TensorLike): Tensor {
   return folded(a, b, (x, y) => x / y) ?? binary(divOperator, a, b);
 }
 
-const powOperator = binaryOperator('pow', 'Pow', (g, a, b, out) => {
-  const exponent = scalarValue(b);
-  if (exponent !== undefined) return [mul(mul(g, exponent), powScalar(a, exponent - 1)), undefined];
-  return [mul(g, mul(b, pow(a, sub(b, 1)))), mul(g, mul(out, log(a)))];
-});
+const powOperator = binaryOperator(
+  'pow',
+  'Pow',
+  (g, a, b, out) => {
+    const exponent = scalarValue(b);
+    if (exponent !== undefined) return [mul(mul(g, exponent), powScalar(a, exponent - 1)), undefined];
+    return [mul(g, mul(b, pow(a, sub(b, 1)))), mul(g, mul(out, log(a)))];
+  },
+  FLOATS,
+);
 
 /** a ** b with a tensor exponent, a > 0. */
 export const pow = (a: TensorLike, b: TensorLike): Tensor => binary(powOperator, a, b);
@@ -166,10 +182,15 @@ export const maximum = (a: TensorLike, b: TensorLike): Tensor => binary(maximumO
 export const minimum = (a: TensorLike, b: TensorLike): Tensor => binary(minimumOperator, a, b);
 
 const atan2Operator: Operator<null> = {
-  ...binaryOperator('atan2', '', (g, a, b) => {
-    const scaled = div(g, add(square(a), square(b)));
-    return [mul(scaled, b), neg(mul(scaled, a))];
-  }),
+  ...binaryOperator(
+    'atan2',
+    '',
+    (g, a, b) => {
+      const scaled = div(g, add(square(a), square(b)));
+      return [mul(scaled, b), neg(mul(scaled, a))];
+    },
+    FLOATS,
+  ),
   lower: (_, [y, x], emit) => {
     const c = (opType: string, ...inputs: (string | number)[]) => call(emit, opType, ...inputs);
     const below = (v: string) => emit.cast(c('Less', v, 0), 'float32');
@@ -186,10 +207,11 @@ export const atan2 = (a: TensorLike, b: TensorLike): Tensor => binary(atan2Opera
 // Comparisons and logic ----------------------------------------------------------------------------------------------
 
 const noGradient: BinaryVjp = () => [undefined, undefined];
-const comparison = (name: string, opType: string): Operator<null> => binaryOperator(name, opType, noGradient, 'bool');
-const equalOperator = comparison('equal', 'Equal');
+const comparison = (name: string, opType: string, types = NUMBERS): Operator<null> =>
+  binaryOperator(name, opType, noGradient, types, 'bool');
+const equalOperator = comparison('equal', 'Equal', [...NUMBERS, 'bool']);
 const notEqualOperator: Operator<null> = {
-  ...comparison('not_equal', ''),
+  ...comparison('not_equal', '', [...NUMBERS, 'bool']),
   lower: (_, inputs, emit) => [emit.node('Not', [emit.node('Equal', inputs)])],
 };
 const lessOperator = comparison('less', 'Less');
@@ -205,11 +227,8 @@ export const greater = (a: TensorLike, b: TensorLike): Tensor => binary(greaterO
 export const greaterEqual = (a: TensorLike, b: TensorLike): Tensor => binary(greaterEqualOperator, a, b);
 
 function logical(name: string, opType: string): (a: Tensor, b: Tensor) => Tensor {
-  const op = binaryOperator(name, opType, noGradient);
-  return (a, b) => {
-    requireType(name, 'bool', a, b);
-    return binary(op, a, b);
-  };
+  const op = binaryOperator(name, opType, noGradient, ['bool']);
+  return (a, b) => binary(op, a, b);
 }
 
 export const logicalAnd = logical('logical_and', 'And');
@@ -273,17 +292,26 @@ function unaryOperator<A = null>(
   name: string,
   lower: string | ((x: string, emit: Emitter, attrs: A) => string),
   vjp: (grad: Tensor, x: Tensor, out: Tensor, attrs: A) => Tensor | undefined,
+  types: readonly DType[] = FLOATS,
 ): Operator<A> {
   return {
     name,
-    infer: ([x]) => [x],
+    infer: ([x]) => {
+      if (!types.includes(x.dtype)) throw operatorError(name, `does not take ${x.dtype} inputs`, x);
+      return [x];
+    },
     vjp: (node, [grad]) => [vjp(grad as Tensor, node.inputs[0], node.outputs[0], node.attrs)],
     lower: (node, [x], emit) => [typeof lower === 'string' ? emit.node(lower, [x]) : lower(x, emit, node.attrs)],
   };
 }
 
-function unary(name: string, lower: string | ((x: string, emit: Emitter) => string), vjp: UnaryVjp) {
-  const op = unaryOperator<null>(name, lower, vjp);
+function unary(
+  name: string,
+  lower: string | ((x: string, emit: Emitter) => string),
+  vjp: UnaryVjp,
+  types: readonly DType[] = FLOATS,
+) {
+  const op = unaryOperator<null>(name, lower, vjp, types);
   return (x: TensorLike): Tensor => apply1(op, [tensorOf(x)], null);
 }
 
@@ -291,10 +319,10 @@ const flat: UnaryVjp = () => undefined;
 /** 1 where x > 0, else 0. */
 const positive = (x: Tensor): Tensor => cast(greater(x, 0), 'float32');
 
-export const neg = unary('neg', 'Neg', (g) => neg(g));
+export const neg = unary('neg', 'Neg', (g) => neg(g), NUMBERS);
 /** |x|; gradient 0 at 0. */
-export const abs = unary('abs', 'Abs', (g, x) => mul(g, sign(x)));
-export const sign = unary('sign', 'Sign', flat);
+export const abs = unary('abs', 'Abs', (g, x) => mul(g, sign(x)), NUMBERS);
+export const sign = unary('sign', 'Sign', flat, NUMBERS);
 export const exp = unary('exp', 'Exp', (g, _, y) => mul(g, y));
 export const log = unary('log', 'Log', (g, x) => div(g, x));
 export const sqrt = unary('sqrt', 'Sqrt', (g, _, y) => div(mul(g, 0.5), y));

@@ -169,22 +169,24 @@ export function oneHot(index: Tensor, depth: Dim): Tensor {
 
 // Rows ---------------------------------------------------------------------------------------------------------------
 
-/** out[k, ...] = x[index[k], ...] for an index vector. */
-const gatherRowsOperator: Operator<null> = {
-  name: 'gather_rows',
-  infer: ([x, index]) => [{ dtype: x.dtype, shape: [...index.shape, ...x.shape.slice(1)] }],
-  vjp: ({ inputs: [x, index] }, [grad]) => [
-    apply1(scatterRowsOperator, [index, grad as Tensor], { rows: x.shape[0] }),
-    undefined,
-  ],
-  lower: (_, inputs, emit) => [emit.node('Gather', inputs, { axis: 0 })],
+/** x[.., index[k], ..] at position k of an axis, for an index vector. */
+const gatherOperator: Operator<{ axis: number }> = {
+  name: 'gather',
+  infer: ([x, index], { axis }) => [{ dtype: x.dtype, shape: x.shape.with(axis, index.shape[0]) }],
+  vjp: ({ inputs: [x, index], attrs: { axis } }, [grad]) => {
+    const order = [axis, ...x.shape.map((_, i) => i).filter((i) => i !== axis)];
+    const rows = apply1(scatterRowsOperator, [index, transpose(grad as Tensor, order)], { rows: x.shape[axis] });
+    const back = order.map((_, i) => order.indexOf(i));
+    return [transpose(rows, back), undefined];
+  },
+  lower: ({ attrs: { axis } }, inputs, emit) => [emit.node('Gather', inputs, { axis })],
 };
 
 /** out[i, ...] = sum of src[k, ...] over the k with index[k] = i: the adjoint of gathering. */
 const scatterRowsOperator: Operator<{ rows: Dim }> = {
   name: 'scatter_rows',
   infer: ([, src], { rows }) => [{ dtype: src.dtype, shape: [rows, ...src.shape.slice(1)] }],
-  vjp: ({ inputs: [index] }, [grad]) => [undefined, apply1(gatherRowsOperator, [grad as Tensor, index], null)],
+  vjp: ({ inputs: [index] }, [grad]) => [undefined, apply1(gatherOperator, [grad as Tensor, index], { axis: 0 })],
   lower: ({ inputs: [type, srcType], attrs: { rows } }, [index, src], emit) => {
     const blank = emit.node('Expand', [emit.floats([0], []), emit.shape([rows, ...srcType.shape.slice(1)])]);
     const places = emit.node('Cast', [emit.reshape(index, [...type.shape, 1])], { to: INT64 });
@@ -193,17 +195,13 @@ const scatterRowsOperator: Operator<{ rows: Dim }> = {
 };
 const INT64 = 7;
 
-/** Rows of x [N, ...] at an index of any shape. */
-function rowsAt(x: Tensor, index: Tensor): Tensor {
-  const rows = apply1(gatherRowsOperator, [x, reshape(index, [productOf(index.shape)])], null);
-  return reshape(rows, [...index.shape, ...x.shape.slice(1)]);
-}
-
 /** Rows of a table. Shapes: weight [V, D], index any. */
 export function embedding(weight: Tensor, index: Tensor): Tensor {
   if (weight.shape.length !== 2) throw operatorError('embedding', 'the weight must be [entries, width]', weight, index);
   requireIndex('embedding', index, weight, index);
-  return rowsAt(weight, checkRange(index, { operator: 'embedding', min: 0, max: weight.shape[0] }, weight, index));
+  const checked = checkRange(index, { operator: 'embedding', min: 0, max: weight.shape[0] }, weight, index);
+  const rows = apply1(gatherOperator, [weight, reshape(checked, [productOf(index.shape)])], { axis: 0 });
+  return reshape(rows, [...index.shape, weight.shape[1]]);
 }
 
 /** Slices of x along an axis in the order of the index vector. */
@@ -212,12 +210,7 @@ export function indexSelect(x: Tensor, index: Tensor, axis: number): Tensor {
   if (index.shape.length !== 1) throw operatorError('index_select', 'the index must be a vector', x, index);
   const at = axisOf('index_select', axis, x.shape.length, x, index);
   const checked = checkRange(index, { operator: 'index_select', min: 0, max: x.shape[at] }, x, index);
-  const others = x.shape.map((_, i) => i).filter((i) => i !== at);
-  const rows = apply1(gatherRowsOperator, [transpose(x, [at, ...others]), checked], null);
-  return transpose(
-    rows,
-    x.shape.map((_, i) => (i === at ? 0 : i < at ? i + 1 : i)),
-  );
+  return apply1(gatherOperator, [x, checked], { axis: at });
 }
 
 /**

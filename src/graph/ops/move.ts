@@ -246,6 +246,13 @@ function spread(x: Tensor, axis: number, step: number): Tensor {
 export function narrow(x: Tensor, axis: number, start: DimLike, length: DimLike, step = 1): Tensor {
   const at = axisOf('slice', axis, x.shape.length, x);
   const cut = { axis: at, start: toDim(start), length: toDim(length), step };
+  const size = x.shape[at];
+  if (typeof size === 'number' && typeof cut.start === 'number' && typeof cut.length === 'number') {
+    const end = cut.length === 0 ? cut.start : cut.start + (cut.length - 1) * step + 1;
+    if (cut.start < 0 || cut.length < 0 || end > size) {
+      throw operatorError('slice', `${cut.start} .. ${end - 1} is not inside of axis ${at}`, x);
+    }
+  }
   if (step === 1 && cut.start === 0 && cut.length === x.shape[at]) return x;
   return apply1(sliceOperator, [x], { cuts: [cut] });
 }

@@ -27,7 +27,10 @@ function softmaxOperator(
 ): (x: Tensor, axis?: number) => Tensor {
   const op: Operator<{ axis: number }> = {
     name,
-    infer: ([x]) => [x],
+    infer: ([x]) => {
+      requireType(name, 'float32', x);
+      return [x];
+    },
     vjp: ({ outputs: [out], attrs: { axis } }, [grad]) => [vjp(grad as Tensor, out, axis)],
     lower: ({ attrs: { axis } }, [x], emit) => [emit.node(opType, [x], { axis })],
   };
@@ -74,10 +77,10 @@ interface StandardizeAttrs {
  */
 const standardizeOperator: Operator<StandardizeAttrs> = {
   name: 'standardize',
-  infer: ([x], { axes }) => [
-    { dtype: 'float32', shape: x.shape },
-    { dtype: 'float32', shape: x.shape.map((dim, i) => (axes.includes(i) ? 1 : dim)) },
-  ],
+  infer: ([x], { axes }) => {
+    requireType('standardize', 'float32', x);
+    return [x, { dtype: 'float32', shape: x.shape.map((dim, i) => (axes.includes(i) ? 1 : dim)) }];
+  },
   vjp: ({ inputs: [x], outputs: [y, inverse], attrs: { axes, centred } }, [gy, gInverse]) => {
     // d inverse / dx = -inverse^2 y / n.
     const count = productOf(axes.map((axis) => x.shape[axis]));

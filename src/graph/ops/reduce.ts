@@ -7,6 +7,7 @@ import {
   type Node,
   type Operator,
   operatorError,
+  requireType,
   sameShape,
   sizeTensor,
   stopGradient,
@@ -65,6 +66,9 @@ function reduction(
   const op: Operator<ReduceAttrs> = {
     name,
     infer: ([x], attrs) => {
+      if (x.dtype === 'bool' || (x.dtype === 'int32' && name === 'mean')) {
+        throw operatorError(name, `does not take ${x.dtype} inputs`, x);
+      }
       if (name !== 'sum') requireElements(name, x, attrs.axes);
       return [{ dtype: x.dtype, shape: reducedShape(x, attrs) }];
     },
@@ -122,6 +126,7 @@ interface VarianceAttrs extends ReduceAttrs {
 const varianceOperator: Operator<VarianceAttrs> = {
   name: 'var',
   infer: ([x], attrs) => {
+    requireType('var', 'float32', x);
     const count = countOf(x, attrs.axes);
     if (typeof count === 'number' && count <= attrs.correction) {
       const needed = `needs at least ${attrs.correction + 1} elements with correction ${attrs.correction}`;
@@ -171,7 +176,10 @@ export const argmin = argReduction('argmin', 'ArgMin');
 
 const normOperator: Operator<ReduceAttrs> = {
   name: 'norm',
-  infer: ([x], attrs) => [{ dtype: 'float32', shape: reducedShape(x, attrs) }],
+  infer: ([x], attrs) => {
+    requireType('norm', 'float32', x);
+    return [{ dtype: 'float32', shape: reducedShape(x, attrs) }];
+  },
   vjp: ({ inputs: [x], outputs: [out], attrs: { axes } }, [grad]) => {
     // The floor makes the gradient of the norm of a zero vector 0 instead of NaN.
     const divisor = maximum(kept(out, x, axes), 1e-30);
