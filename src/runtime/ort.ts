@@ -10,26 +10,61 @@ const loaded = new Map<string, Promise<OrtModule>>();
 /** In a browser or a web worker there is no onnxruntime-node. */
 export const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
 
-/** Loads the ONNX Runtime package that serves a backend. */
-export function loadOrt(backend: Backend): Promise<OrtModule> {
-  const name = inNode && backend !== 'wasm' ? 'onnxruntime-node' : 'onnxruntime-web';
+/**
+ * Imports what exists only in Node, from a file that browsers load too. The name is not written in an import expression,
+ * so that bundlers for browsers do not look for it.
+ */
+export const importInNode = <T>(name: string): Promise<T> => import(/* webpackIgnore: true */ /* @vite-ignore */ name);
+
+/** The package (or its entry for browsers) that serves a backend. */
+export function ortPackage(backend: Backend): string {
+  if (inNode) return backend === 'wasm' ? 'onnxruntime-web' : 'onnxruntime-node';
+  return backend === 'webgpu' ? 'onnxruntime-web/webgpu' : 'onnxruntime-web/wasm';
+}
+
+/** Loads the ONNX Runtime package that serves a backend; `url` is where it lies if its name means nothing here. */
+export function loadOrt(backend: Backend, url?: string): Promise<OrtModule> {
+  const name = ortPackage(backend);
   let module = loaded.get(name);
   if (!module) {
-    module = importOrt(name);
+    module = importOrt(name, url);
     loaded.set(name, module);
   }
   return module;
 }
 
-async function importOrt(name: 'onnxruntime-node' | 'onnxruntime-web'): Promise<OrtModule> {
+async function importOrt(name: string, url?: string): Promise<OrtModule> {
+  let module: OrtModule;
   try {
-    const module = (
-      name === 'onnxruntime-node' ? await import('onnxruntime-node') : await import('onnxruntime-web')
-    ) as unknown as OrtModule;
-    // Warnings of the runtime are about its own choices; problems reach the user as errors.
-    module.env.logLevel = 'error';
-    return module;
+    if (url !== undefined) module = await import(/* webpackIgnore: true */ /* @vite-ignore */ url);
+    else if (inNode) module = await importInNode<OrtModule>(name);
+    // Written out, so that bundlers find them.
+    else if (name === 'onnxruntime-web/webgpu') module = await import('onnxruntime-web/webgpu');
+    else module = await import('onnxruntime-web/wasm');
   } catch (error) {
-    throw new JepaError(`runtime: cannot load ${name} (${(error as Error).message.split('\n')[0]}); install it with: npm install ${name}`);
+    const [reason] = (error as Error).message.split('\n');
+    throw new JepaError(
+      `runtime: cannot load ${name} (${reason}); install it with: npm install ${name.replace(/\/.*/, '')}`,
+    );
   }
+  // Warnings of the runtime are about its own choices; problems reach the user as errors.
+  module.env.logLevel = 'error';
+  if (name !== 'onnxruntime-node') module.env.wasm.numThreads = await threadCount();
+  return module;
+}
+
+/** Threads of a WebAssembly session: every core, but one in a page without cross-origin isolation. */
+async function threadCount(): Promise<number> {
+  if (inNode) return (await importInNode<typeof import('node:os')>('node:os')).availableParallelism();
+  return globalThis.crossOriginIsolated ? navigator.hardwareConcurrency : 1;
+}
+
+/**
+ * One line about a failure inside ONNX Runtime. Its text names the node ("encoder/blocks.3/attn/matmul/FusedMatMul_12"),
+ * hence the scope and the operator.
+ */
+export function runtimeFailure(text: string): string {
+  const node = /name:'([^']*)'|node[ :]+(?:name: *)?'?([\w./ -]+_\d+)/i.exec(text);
+  const where = node ? ` in ${(node[1] ?? node[2]).replace(/\/[^/]*$/, '')}` : '';
+  return `runtime${where}: ${text.split('\n')[0].replace(/^.*(Status Message|ERROR_MESSAGE): /, '')}`;
 }

@@ -26,6 +26,11 @@ export interface UpdateRule {
 export interface GroupHyper {
   readonly lr: number;
   readonly weightDecay: number;
+  /** Replace those of the rule (Adam). */
+  readonly betas?: readonly [number, number];
+  readonly eps?: number;
+  /** LARS: false leaves the group without scaling and without weight decay. Default: true. */
+  readonly trustRatio?: boolean;
 }
 
 export interface UpdateSpec {

@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import * as ort from 'onnxruntime-node';
 import { type Block, viewOf } from './memory-node.js';
-import { BYTES, CONTROL, type Message, type PhaseDefinition, type ProgramDefinition, type Reply, type RunReply, type RunRequest, type UpdateDefinition } from './worker-protocol.js';
+import { CONTROL, type Message, type PhaseDefinition, type ProgramDefinition, type Reply, type RunReply, type RunRequest, type UpdateDefinition } from './worker-protocol.js';
 import { reduceModel } from './reduce.js';
 
 /** One worker thread of the CPU backend: its own single-threaded sessions, on its slice of every batch. */

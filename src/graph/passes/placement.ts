@@ -31,9 +31,9 @@ export const batchAxis = (shape: readonly Dim[], batch: string): number =>
   shape.findIndex((dim) => symbolsOf(dim).includes(batch));
 
 const POINTWISE = new Set(
-  ('neg abs sign exp log sqrt reciprocal erf tanh sigmoid sin cos atan floor ceil round relu gelu log1p expm1 pow_scalar clip ' +
-    'add sub mul div pow maximum minimum equal less less_equal greater greater_equal logical_and logical_or logical_not ' +
-    'cast where stop_gradient check_range erfinv').split(' '),
+  ('neg abs sign exp log sqrt reciprocal erf erfinv tanh sigmoid sin cos floor ceil round relu gelu log1p expm1 softplus ' +
+    'pow_scalar clip leaky_relu elu hardtanh smooth_l1 add sub mul div pow atan2 maximum minimum equal less less_equal ' +
+    'greater greater_equal logical_and logical_or logical_not cast where stop_gradient check_range').split(' '),
 );
 /** f(a + b) = f(a) + f(b), in one input. */
 const LINEAR = new Set(['neg', 'stop_gradient']);
@@ -130,8 +130,11 @@ const matmul: Rule = (node, [a, b]) => {
 
 const RULES: Readonly<Record<string, Rule>> = {
   sum: reduction(true),
-  reduce_max: reduction(false),
-  reduce_min: reduction(false),
+  mean: reduction(false),
+  var: reduction(false),
+  norm: reduction(false),
+  max: reduction(false),
+  min: reduction(false),
   reshape,
   matmul,
   transpose: (node, [x]) => {
@@ -156,13 +159,15 @@ const RULES: Readonly<Record<string, Rule>> = {
     x.placement === 'partial' || x.placement !== (node.attrs as { axis: number }).axis ? x.placement : undefined,
   slice: (node, [x]) => {
     if (x.placement === 'partial') return 'partial';
-    return (node.attrs as { axes: readonly number[] }).axes.includes(x.placement as number) ? undefined : x.placement;
+    const { cuts } = node.attrs as { cuts: readonly { axis: number }[] };
+    return cuts.some(({ axis }) => axis === x.placement) ? undefined : x.placement;
   },
+  flip: (node, [x]) =>
+    (node.attrs as { axes: readonly number[] }).axes.includes(x.placement as number) ? undefined : x.placement,
   pad: (node, [x]) => {
-    const { pads, mode, value } = node.attrs as { pads: readonly (readonly number[])[]; mode: string; value: number };
-    if (x.placement === 'partial') return mode === 'constant' && value === 0 ? 'partial' : undefined;
-    const [before, after] = pads[x.placement as number];
-    return before === 0 && after === 0 ? x.placement : undefined;
+    const { pads, value } = node.attrs as { pads: readonly (readonly Dim[])[]; value: number };
+    if (x.placement === 'partial') return value === 0 ? 'partial' : undefined;
+    return pads[x.placement as number].every((amount) => amount === 0) ? x.placement : undefined;
   },
   softmax: along(({ axis }: { axis: number }) => axis),
   log_softmax: along(({ axis }: { axis: number }) => axis),
@@ -171,15 +176,16 @@ const RULES: Readonly<Record<string, Rule>> = {
   take_along_axis: along(({ axis }: { axis: number }) => axis),
   batched_gather: (_, [x, index]) => (x.placement === 0 && index.placement === 0 ? 0 : undefined),
   batched_scatter_add: (_, [grad, index]) => (grad.placement === 0 && index.placement === 0 ? 0 : undefined),
-  gather: (node, [x, index]) => {
-    const { axis } = node.attrs as { axis: number };
-    if (x.placement === 'replicated' && isSliced(index.placement)) return axis + index.placement;
+  standardize: (node, [x]) =>
+    isSliced(x.placement) && !(node.attrs as { axes: readonly number[] }).axes.includes(x.placement) ? x.placement : undefined,
+  gather_rows: (_, [x, index]) => {
+    if (x.placement === 'replicated' && isSliced(index.placement)) return index.placement;
     if (index.placement !== 'replicated') return undefined;
     if (x.placement === 'partial') return 'partial';
-    if (x.placement === axis) return undefined;
-    const placement = x.placement as number;
-    return placement < axis ? placement : placement + index.tensor.shape.length - 1;
+    return x.placement === 0 ? undefined : (x.placement as number) + index.tensor.shape.length - 1;
   },
-  conv: (_, [x, weight, bias]) =>
-    x.placement === 0 && weight.placement === 'replicated' && (bias?.placement ?? 'replicated') === 'replicated' ? 0 : undefined,
+  scatter_rows: (_, [index, src]) => (index.placement === 0 && src.placement === 0 ? 'partial' : undefined),
+  conv: (_, [x, weight]) => (x.placement === 0 && weight.placement === 'replicated' ? 0 : undefined),
+  conv_transpose: (_, [x, weight]) => (x.placement === 0 && weight.placement === 'replicated' ? 0 : undefined),
+  max_pool: (_, [x]) => (x.placement === 0 ? 0 : undefined),
 };

@@ -1,7 +1,9 @@
-import { type Dim, mapDims, type SymbolicDim, substituteDim, symbolsOf, toDim } from '../dims.js';
+import { type Dim, dimText, mapDims, productOf, type SymbolicDim, subDims, substituteDim, symbolsOf, toDim } from '../dims.js';
 import { reachable } from '../lower.js';
-import { mul } from '../ops/elementwise.js';
-import { apply, apply1, input, inScope, type Node, type Operator, sizeOperator, type Tensor } from '../tensor.js';
+import { mul, reciprocal, sub } from '../ops/elementwise.js';
+import { sum } from '../ops/reduce.js';
+import { apply, apply1, input, inScope, type Node, type Operator, sizeOperator, sizeTensor, type Tensor } from '../tensor.js';
+import { shareCommon } from './cse.js';
 import { batchAxis, type Held, type Placement, placementOf } from './placement.js';
 
 /**
@@ -43,7 +45,6 @@ export const SHARE_INPUT = 'share of the batch';
 export function shardGraph(outputs: readonly Tensor[], batch: string): ShardedGraph {
   const whole = toDim(`whole ${batch}`) as SymbolicDim;
   const toWhole = (dim: Dim): Dim => substituteDim(dim, batch, whole);
-  const exchanges: Tensor[] = [];
   const exchanged = new Map<Tensor, Tensor>();
   const sizes = new Map<string, Dim>();
   const scalars = new Map<string, Tensor>();
@@ -66,25 +67,34 @@ export function shardGraph(outputs: readonly Tensor[], batch: string): ShardedGr
       const axis = placement === 'partial' ? 0 : placement;
       const shape = tensor.shape.map((dim, i) => (kind === 'gather' && i === axis ? toWhole(dim) : dim));
       result = apply1(exchangeOperator, [tensor], { kind, axis, shape });
-      exchanges.push(result);
       exchanged.set(tensor, result);
     }
     return { tensor: result, placement: 'replicated' };
   }
 
+  /** A dimension of the whole batch as a scalar, given by the host. */
+  function sizeOf(dim: Dim): Tensor {
+    if (!symbolsOf(dim).includes(batch)) return sizeTensor(dim);
+    const name = `size of ${dimText(dim)}`;
+    sizes.set(name, dim);
+    return scalar(name);
+  }
+
   function leaf(node: Node): Held {
     if (node.op === (sizeOperator as Operator)) {
-      const { dim } = node.attrs as { dim: SymbolicDim };
-      if (!symbolsOf(dim).includes(batch)) return { tensor: node.outputs[0], placement: 'replicated' };
-      const name = `size of ${dim.key}`;
-      sizes.set(name, dim);
-      return { tensor: scalar(name), placement: 'replicated' };
+      return { tensor: sizeOf((node.attrs as { dim: Dim }).dim), placement: 'replicated' };
+    }
+    if (node.op.name === 'iota') {
+      // Rows are numbered over the whole batch.
+      return { tensor: apply1(node.op, [], mapDims(node.attrs, toWhole)), placement: 'replicated' };
     }
     const axis = batchAxis(node.outputs[0].shape, batch);
     return { tensor: node.outputs[0], placement: axis < 0 ? 'replicated' : axis };
   }
 
   function place(node: Node, inputs: readonly Held[]): Held[] {
+    const statistic = batchStatistic(node, inputs);
+    if (statistic) return [statistic];
     const attempt = (candidate: readonly Held[]): Held[] | undefined => {
       const placement = placementOf(node, candidate, batch);
       if (placement === undefined) return undefined;
@@ -100,6 +110,20 @@ export function shardGraph(outputs: readonly Tensor[], batch: string): ShardedGr
         placement: 'replicated' as const,
       }))
     );
+  }
+
+  /** Means and variances over the batch: sums of parts over the size of the whole. */
+  function batchStatistic(node: Node, [x]: readonly Held[]): Held | undefined {
+    if (node.op.name !== 'mean' && node.op.name !== 'var') return undefined;
+    const { axes, keepdims, correction = 0 } = node.attrs as { axes: readonly number[]; keepdims: boolean; correction?: number };
+    if (typeof x.placement !== 'number' || !axes.includes(x.placement)) return undefined;
+    const over = axes.map((axis) => node.inputs[0].shape[axis]);
+    const meanOf = (t: Tensor, kept: boolean, less: number): Tensor =>
+      mul(sum(t, axes, kept), reciprocal(sizeOf(subDims(productOf(over), less))));
+    if (node.op.name === 'mean') return { tensor: meanOf(x.tensor, keepdims, 0), placement: 'partial' };
+    const centre = replicate({ tensor: meanOf(x.tensor, true, 0), placement: 'partial' }).tensor;
+    const deviation = sub(x.tensor, centre);
+    return { tensor: meanOf(mul(deviation, deviation), keepdims, correction), placement: 'partial' };
   }
 
   /** In the sum of a part and a whole value, each worker adds its share of the whole: no exchange is needed. */
@@ -124,5 +148,8 @@ export function shardGraph(outputs: readonly Tensor[], batch: string): ShardedGr
     });
   }
   const results = outputs.map((t) => held.get(t) as Held);
-  return { outputs: results.map((r) => r.tensor), placements: results.map((r) => r.placement), exchanges, sizes };
+  // The same statistic may have been asked for twice.
+  const shared = shareCommon(results.map((r) => r.tensor));
+  const exchanges = reachable(shared).flatMap((node) => (node.op === (exchangeOperator as Operator) ? node.outputs : []));
+  return { outputs: shared, placements: results.map((r) => r.placement), exchanges, sizes };
 }

@@ -1,0 +1,56 @@
+import type { HostTensor } from '../base/tensor.js';
+import type { Random } from '../base/random.js';
+import { parameter, type Tensor } from '../graph/tensor.js';
+
+/** Looks up a parameter by its name inside a module ("blocks.0.attn.qkv.weight"). */
+export type Weights = (name: string) => Tensor;
+
+/** How a parameter starts: its shape and first value. */
+export interface ParameterSpec {
+  readonly shape: readonly number[];
+  readonly init: Init;
+  /** False for fixed tables, which no optimizer touches. */
+  readonly trainable: boolean;
+}
+
+export type Init = { readonly kind: 'normal'; readonly std: number } | { readonly kind: 'fill'; readonly value: number } | { readonly kind: 'table'; readonly data: Float32Array };
+
+export type ModuleSpec = ReadonlyMap<string, ParameterSpec>;
+
+/** A module's parameters as graph leaves, under `prefix` ("encoder."). */
+export interface Module {
+  readonly prefix: string;
+  readonly spec: ModuleSpec;
+  /** By name inside the module. */
+  readonly tensors: ReadonlyMap<string, Tensor>;
+  readonly weights: Weights;
+}
+
+export function makeModule(prefix: string, spec: ModuleSpec): Module {
+  const tensors = new Map([...spec].map(([name, { shape }]) => [name, parameter(`${prefix}${name}`, shape)]));
+  const weights: Weights = (name) => {
+    const tensor = tensors.get(name);
+    if (!tensor) throw new Error(`the module ${prefix} has no parameter ${name}`);
+    return tensor;
+  };
+  return { prefix, spec, tensors, weights };
+}
+
+/** First values of a module's parameters, by full name. Each depends on the generator's seed and its own name only. */
+export function initialValues({ prefix, spec }: Module, random: Random): Map<string, HostTensor<'float32'>> {
+  const values = new Map<string, HostTensor<'float32'>>();
+  for (const [name, { shape, init }] of spec) {
+    const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    if (init.kind === 'normal') random.split(`${prefix}${name}`).fillNormal(data, 0, init.std);
+    else if (init.kind === 'fill') data.fill(init.value);
+    else data.set(init.data);
+    values.set(`${prefix}${name}`, { dtype: 'float32', shape, data });
+  }
+  return values;
+}
+
+/** Weights at another place of the name space: `under(w, 'blocks.0.')('norm1.weight')`. */
+export const under =
+  (weights: Weights, prefix: string): Weights =>
+  (name) =>
+    weights(`${prefix}${name}`);
