@@ -1,11 +1,12 @@
 import fs from 'node:fs';
 import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import type { PredictorConfig } from '../nn/predictor.js';
+import { gridOf, VIT_SIZES, type VitConfig } from '../nn/vit.js';
 import { withFile } from './files.js';
 import { readHuggingFaceFolder } from './hf-ijepa.js';
 import {
   checkNames,
-  type EncoderConfig,
   type EncoderWeights,
   encoderShapes,
   type LinearWeights,
@@ -20,9 +21,6 @@ import { openWeights } from './weights.js';
 
 /** To be shown whenever official checkpoints are converted or used. */
 export const OFFICIAL_LICENCE = 'The weights that Meta released for I-JEPA are licensed CC BY-NC 4.0 (non-commercial).';
-
-/** Heads of the published widths (specs/ijepa.md 1.1): the only number that weights do not show. */
-const HEADS: Readonly<Record<number, number>> = { 192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16 };
 
 export interface CheckpointOptions {
   /** Entry of a training checkpoint. The papers evaluate the target encoder; Hugging Face's conversions hold `encoder`. */
@@ -116,22 +114,25 @@ function encoderFromState(
 
 function predictorFromState(
   state: ReadonlyMap<string, StoredTensor>,
-  encoder: EncoderConfig,
+  encoder: VitConfig,
   path: string,
-): EncoderWeights {
+): LoadedEncoder['predictor'] {
   const what = `${path}: predictor`;
   const stored = stripPrefixes(state, what);
   const [width, encoderWidth] = shapeOf(stored, 'predictor_embed.weight', 2, what);
   const [mlpWidth] = shapeOf(stored, 'predictor_blocks.0.mlp.fc1.weight', 2, what);
-  const block = {
+  const config: PredictorConfig = {
     width,
-    mlpWidth,
     depth: countBlocks(stored, 'predictor_blocks'),
+    heads: encoder.heads, // as the official code has it
+    mlpWidth,
     qkvBias: stored.has('predictor_blocks.0.attn.qkv.bias'),
+    eps: encoder.eps,
+    encoderWidth,
+    grid: gridOf(encoder),
   };
-  const patches = encoderShapes(encoder).get('pos_embed')![1];
-  checkNames(what, predictorShapes(block, encoderWidth, patches), stored);
-  return loadAll(stored);
+  checkNames(what, predictorShapes(config), stored);
+  return { config, weights: loadAll(stored) };
 }
 
 function loadAll(stored: ReadonlyMap<string, StoredTensor>): EncoderWeights {
@@ -159,7 +160,7 @@ function countBlocks(stored: ReadonlyMap<string, unknown>, prefix: string): numb
 }
 
 /** Reads the shape of an encoder off its weights. The grid is square, as in all official models. */
-function inferConfig(stored: ReadonlyMap<string, StoredTensor>, what: string, heads?: number): EncoderConfig {
+function inferConfig(stored: ReadonlyMap<string, StoredTensor>, what: string, heads?: number): VitConfig {
   const [width, channels, patchSize] = shapeOf(stored, 'patch_embed.proj.weight', 4, what);
   const [, patches] = shapeOf(stored, 'pos_embed', 3, what);
   const [mlpWidth] = shapeOf(stored, 'blocks.0.mlp.fc1.weight', 2, what);
@@ -168,7 +169,8 @@ function inferConfig(stored: ReadonlyMap<string, StoredTensor>, what: string, he
     throw new JepaError(
       `${what}: a table of ${patches} positions is not square, so it does not tell the shape of the image`,
     );
-  const known = heads ?? HEADS[width];
+  // The number of heads is the one thing that weights do not show.
+  const known = heads ?? Object.values(VIT_SIZES).find((size) => size.width === width)?.heads;
   if (known === undefined || width % known !== 0) {
     throw new JepaError(
       `${what}: weights of width ${width} do not tell the number of attention heads; give it (option heads)`,
@@ -183,6 +185,6 @@ function inferConfig(stored: ReadonlyMap<string, StoredTensor>, what: string, he
     heads: known,
     mlpWidth,
     qkvBias: stored.has('blocks.0.attn.qkv.bias'),
-    layerNormEps: 1e-6,
+    eps: 1e-6,
   };
 }

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
+import type { VitConfig } from '../nn/vit.js';
 import {
   checkNames,
-  type EncoderConfig,
   type EncoderWeights,
   encoderShapes,
   huggingFaceNames,
@@ -76,7 +76,7 @@ export function readHuggingFaceFolder(folder: string): LoadedEncoder {
 }
 
 /** The Hugging Face names of an official parameter with their shapes. */
-function huggingFaceShapes(name: string, [rows, ...rest]: number[]): [string, number[]][] {
+function huggingFaceShapes(name: string, [rows, ...rest]: readonly number[]): [string, number[]][] {
   const names = huggingFaceNames(name)!;
   return names.map((part) => [part, [rows / names.length, ...rest]]);
 }
@@ -103,7 +103,7 @@ function splitRows({ shape: [rows, ...rest], data }: HostTensor<'float32'>, coun
 /** No encoder has more of anything (layers, heads, width); keeps a damaged configuration from filling the memory. */
 const LARGEST_COUNT = 100_000;
 
-function parseConfig(json: JsonObject, path: string): EncoderConfig {
+function parseConfig(json: JsonObject, path: string): VitConfig {
   const refuse = (what: string): never => {
     throw new JepaError(`${path}: ${what}`);
   };
@@ -124,14 +124,13 @@ function parseConfig(json: JsonObject, path: string): EncoderConfig {
   const size: Json = json.image_size ?? 224;
   const sides = typeof size === 'number' ? [size, size] : size;
   const patchSize = count('patch_size');
-  if (
-    !Array.isArray(sides) ||
-    sides.length !== 2 ||
-    !sides.every(
-      (side) => Number.isSafeInteger(side) && (side as number) >= patchSize && (side as number) <= LARGEST_COUNT,
-    )
-  ) {
-    return refuse(`"image_size" ${quoted(size)} is not one or two integers of at least the patch size ${patchSize}`);
+  const fits = (side: Json) =>
+    Number.isSafeInteger(side) &&
+    (side as number) > 0 &&
+    (side as number) <= LARGEST_COUNT &&
+    (side as number) % patchSize === 0;
+  if (!Array.isArray(sides) || sides.length !== 2 || !sides.every(fits)) {
+    return refuse(`"image_size" ${quoted(size)} is not one or two integers that divide into patches of ${patchSize}`);
   }
   // The class's own default is 1e-12; every released model was trained with, and says, 1e-6.
   const eps = json.layer_norm_eps ?? 1e-6;
@@ -145,7 +144,7 @@ function parseConfig(json: JsonObject, path: string): EncoderConfig {
     heads,
     mlpWidth: count('intermediate_size'),
     qkvBias: json.qkv_bias !== false,
-    layerNormEps: eps,
+    eps,
   };
 }
 
@@ -227,7 +226,7 @@ function configJson(
     image_size: height === width ? height : [height, width],
     initializer_range: 0.02,
     intermediate_size: config.mlpWidth,
-    layer_norm_eps: config.layerNormEps,
+    layer_norm_eps: config.eps,
     model_type: 'ijepa',
     num_attention_heads: config.heads,
     num_channels: config.channels,

@@ -1,22 +1,11 @@
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { Transform } from '../data/transforms.js';
+import type { PredictorConfig } from '../nn/predictor.js';
+import { blocksSpec, linearSpec, normSpec } from '../nn/transformer.js';
+import { gridOf, type VitConfig } from '../nn/vit.js';
+import type { ParameterSpec } from '../nn/weights.js';
 import { quoted } from './json.js';
-
-/** The shape of a ViT encoder, as far as a checkpoint says it. */
-export interface EncoderConfig {
-  /** [height, width] in pixels that the position table is made for. */
-  readonly imageSize: readonly [number, number];
-  readonly patchSize: number;
-  readonly channels: number;
-  readonly width: number;
-  readonly depth: number;
-  readonly heads: number;
-  /** Hidden width of the MLP of each block. */
-  readonly mlpWidth: number;
-  readonly qkvBias: boolean;
-  readonly layerNormEps: number;
-}
 
 /** Parameters by official name. */
 export type EncoderWeights = Map<string, HostTensor<'float32'>>;
@@ -29,7 +18,7 @@ export interface LinearWeights {
 
 /** An encoder read from a file or folder. */
 export interface LoadedEncoder {
-  readonly config: EncoderConfig;
+  readonly config: VitConfig;
   /** Weights under their official names (`blocks.0.attn.qkv.weight`, ...). */
   readonly weights: EncoderWeights;
   /** tanh(dense(first token)); absent from the released files. */
@@ -39,8 +28,8 @@ export interface LoadedEncoder {
   readonly labels?: readonly string[];
   /** What images go through before the encoder, where the folder says it. */
   readonly transforms?: readonly Transform[];
-  /** The predictor of a training checkpoint, official names. */
-  readonly predictor?: EncoderWeights;
+  /** The predictor of a training checkpoint, official names, and its shape. */
+  readonly predictor?: { readonly config: PredictorConfig; readonly weights: EncoderWeights };
   /** Scalars of a training checkpoint: epoch, loss, lr, ... */
   readonly facts?: Readonly<Record<string, unknown>>;
 }
@@ -88,55 +77,34 @@ export function officialName(huggingFace: string): { name: string; part: number;
   return found && { name: `blocks.${block}.${found[0]}.${kind}`, part: found[1].indexOf(inner), of: found[1].length };
 }
 
-/** Shapes of all parameters of an encoder by official name (specs/ijepa.md 1). */
-export function encoderShapes(config: EncoderConfig): Map<string, number[]> {
+/** Shapes of all parameters of an encoder by official name. */
+export function encoderShapes(config: VitConfig): Map<string, readonly number[]> {
   const { width, patchSize, channels } = config;
-  const [rows, columns] = config.imageSize.map((side) => Math.floor(side / patchSize));
-  return new Map<string, number[]>([
+  const [rows, columns] = gridOf(config);
+  return new Map([
     ['pos_embed', [1, rows * columns, width]],
     ['patch_embed.proj.weight', [width, channels, patchSize, patchSize]],
     ['patch_embed.proj.bias', [width]],
-    ...blockShapes('blocks', config),
-    ...normShapes('norm', width),
+    ...shapes(blocksSpec('blocks', config)),
+    ...shapes(normSpec('norm', width)),
   ]);
 }
 
-/** Shapes of all parameters of the official predictor by name (specs/ijepa.md 3 and 7.2). */
-export function predictorShapes(block: BlockShape, encoderWidth: number, patches: number): Map<string, number[]> {
-  const { width } = block;
-  return new Map<string, number[]>([
+/** Shapes of all parameters of the official predictor by name (specs/ijepa.md 7.2; Hugging Face has none). */
+export function predictorShapes(config: PredictorConfig): Map<string, readonly number[]> {
+  const { width, encoderWidth, grid } = config;
+  return new Map([
     ['mask_token', [1, 1, width]],
-    ['predictor_pos_embed', [1, patches, width]],
-    ...linearShapes('predictor_embed', encoderWidth, width),
-    ...blockShapes('predictor_blocks', block),
-    ...normShapes('predictor_norm', width),
-    ...linearShapes('predictor_proj', width, encoderWidth),
+    ['predictor_pos_embed', [1, grid[0] * grid[1], width]],
+    ...shapes(linearSpec('predictor_embed', width, encoderWidth)),
+    ...shapes(blocksSpec('predictor_blocks', config)),
+    ...shapes(normSpec('predictor_norm', width)),
+    ...shapes(linearSpec('predictor_proj', encoderWidth, width)),
   ]);
 }
 
-type BlockShape = Pick<EncoderConfig, 'width' | 'depth' | 'mlpWidth' | 'qkvBias'>;
-
-function blockShapes(prefix: string, { width, depth, mlpWidth, qkvBias }: BlockShape): [string, number[]][] {
-  return Array.from({ length: depth }, (_, i) => `${prefix}.${i}`).flatMap((block) => [
-    ...normShapes(`${block}.norm1`, width),
-    ...linearShapes(`${block}.attn.qkv`, width, 3 * width, qkvBias),
-    ...linearShapes(`${block}.attn.proj`, width, width),
-    ...normShapes(`${block}.norm2`, width),
-    ...linearShapes(`${block}.mlp.fc1`, width, mlpWidth),
-    ...linearShapes(`${block}.mlp.fc2`, mlpWidth, width),
-  ]);
-}
-
-function linearShapes(name: string, inputs: number, outputs: number, bias = true): [string, number[]][] {
-  const weight: [string, number[]] = [`${name}.weight`, [outputs, inputs]];
-  return bias ? [weight, [`${name}.bias`, [outputs]]] : [weight];
-}
-
-function normShapes(name: string, width: number): [string, number[]][] {
-  return [
-    [`${name}.weight`, [width]],
-    [`${name}.bias`, [width]],
-  ];
+function shapes(spec: readonly (readonly [string, ParameterSpec])[]): [string, readonly number[]][] {
+  return spec.map(([name, { shape }]) => [name, shape]);
 }
 
 /** Throws one line that lists what is missing, unexpected or of another shape; nothing when all fits. */

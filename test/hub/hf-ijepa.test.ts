@@ -9,11 +9,19 @@ import { parseTransforms } from '../../src/data/transforms.js';
 import { loadEncoder, readTorchCheckpoint } from '../../src/hub/encoder-files.js';
 import { withFile } from '../../src/hub/files.js';
 import { readHuggingFaceFolder, writeHuggingFaceFolder } from '../../src/hub/hf-ijepa.js';
-import { encoderShapes, huggingFaceNames, officialName, stripPrefixes } from '../../src/hub/ijepa-names.js';
+import {
+  encoderShapes,
+  huggingFaceNames,
+  officialName,
+  predictorShapes,
+  stripPrefixes,
+} from '../../src/hub/ijepa-names.js';
 import { imageProcessorConfig, parseImageProcessor } from '../../src/hub/image-processor.js';
 import { loadFloat32 } from '../../src/hub/raw.js';
 import { openSafetensors } from '../../src/hub/safetensors.js';
 import { openWeights, readJsonFile, writeSafetensors } from '../../src/hub/weights.js';
+import { predictorSpec } from '../../src/nn/predictor.js';
+import { vitConfig, vitSpec } from '../../src/nn/vit.js';
 import { assertRefused, golden } from './cases.js';
 
 const area = join(golden, 'hf-ijepa');
@@ -62,7 +70,7 @@ test('names of any encoder map to Hugging Face and back', () => {
     width: 8,
     heads: 2,
     mlpWidth: 20,
-    layerNormEps: 1e-6,
+    eps: 1e-6,
     ...some,
   }));
   fc.assert(
@@ -94,6 +102,15 @@ const officialWeights = (entry: string) =>
 
 const sorted = <T>(map: ReadonlyMap<string, T>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
 
+test('names and shapes are those of the modules', () => {
+  const config = vitConfig({ imageSize: [28, 42], patchSize: 7, channels: 1, width: 8, heads: 2, depth: 2 });
+  const shapesOf = (spec: ReadonlyMap<string, { shape: readonly number[] }>) =>
+    Array.from(spec, ([name, { shape }]) => [name, shape]);
+  assert.deepEqual([...encoderShapes(config)], shapesOf(vitSpec(config)));
+  const predictor = { ...config, encoderWidth: 8, grid: [4, 6] as const, width: 4 };
+  assert.deepEqual([...predictorShapes(predictor)], shapesOf(predictorSpec(predictor)));
+});
+
 test('a Hugging Face folder gives the official weights that it was made from', () => {
   const { weights, config, pooler, classifier, transforms } = readHuggingFaceFolder(join(area, 'model'));
   assert.deepEqual(sorted(weights), sorted(officialWeights('encoder')));
@@ -106,7 +123,7 @@ test('a Hugging Face folder gives the official weights that it was made from', (
     heads: 4,
     mlpWidth: 64,
     qkvBias: true,
-    layerNormEps: 1e-6,
+    eps: 1e-6,
   });
   assert.equal(pooler, undefined);
   assert.equal(classifier, undefined);
@@ -118,7 +135,7 @@ test('a Hugging Face folder gives the official weights that it was made from', (
 
 test('prefixed, sharded, bfloat16 and pooler folders are read', () => {
   const classifier = readHuggingFaceFolder(join(area, 'classifier'));
-  assert.equal(classifier.config.layerNormEps, 1e-3);
+  assert.equal(classifier.config.eps, 1e-3);
   assert.deepEqual(classifier.labels, ['zero', 'one', 'two', 'drei', 'quattro']);
   assert.deepEqual(classifier.classifier?.weight.shape, [5, 32]);
   const sharded = readHuggingFaceFolder(join(area, 'sharded'));
@@ -172,7 +189,7 @@ test('official checkpoints give encoders and predictor under bare names', () => 
     const path = join(area, 'pth', name);
     const target = readTorchCheckpoint(path, { heads: 4 });
     assert.deepEqual(sorted(target.weights), sorted(officialWeights('target_encoder')));
-    assert.deepEqual(sorted(target.predictor!), sorted(officialWeights('predictor')));
+    assert.deepEqual(sorted(target.predictor!.weights), sorted(officialWeights('predictor')));
     assert.equal(target.facts?.epoch, 3);
     const context = loadEncoder(path, { heads: 4, entry: 'encoder' });
     assert.deepEqual(sorted(context.weights), sorted(officialWeights('encoder')));
