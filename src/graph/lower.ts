@@ -131,7 +131,9 @@ export function lowerGraph(
       const symbolic = shape.filter((dim) => typeof dim !== 'number');
       const one = symbolic.length === 1 && !shape.includes(0);
       const target = one ? emit.ints(shape.map((dim) => (typeof dim === 'number' ? dim : -1))) : emit.shape(shape);
-      return emit.node('Reshape', [x, target]);
+      // A size of 0 means "as in the input" unless this is said.
+      const zeros = !one && (symbolic.length > 0 || shape.includes(0));
+      return emit.node('Reshape', [x, target], zeros ? { allowzero: 1 } : {});
     },
     floatSize: (dim) =>
       memo(`float:${dimText(dim)}`, () => emit.node('Reshape', [emit.node('Cast', [emit.shape([dim])], { to: 1 }), emit.ints([])])),

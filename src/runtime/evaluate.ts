@@ -24,7 +24,7 @@ export async function evaluate(
     executionProviders: [inNode && backend === 'wasm' ? 'wasm' : backend],
     graphOptimizationLevel: 'disabled',
     intraOpNumThreads: 1,
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
   });
   const symbols = new Map<string, number>();
   const ortFeeds: Record<string, InstanceType<typeof ort.Tensor>> = {};

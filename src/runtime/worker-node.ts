@@ -70,7 +70,7 @@ const openSession = (model: Uint8Array): Promise<Session> =>
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
     executionMode: 'sequential',
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
     ...(profileFolder ? { enableProfiling: true, profileFilePrefix: `${profileFolder}/worker${index}` } : {}),
   });
 

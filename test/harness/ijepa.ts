@@ -205,7 +205,7 @@ async function checkGradients(c: Case, tensors: Values): Promise<(string | undef
 
 /** sqrt of the sum of squares of a module's gradients. */
 function gradientNorm(loss: Tensor, module: Module): Tensor {
-  const squares = gradients(loss, [...module.tensors.values()]).flatMap((g) => (g ? [sum(mul(g, g))] : []));
+  const squares = gradients(loss, [...module.tensors].filter(([name]) => module.spec.get(name)!.trainable).map(([, t]) => t)).flatMap((g) => (g ? [sum(mul(g, g))] : []));
   return sqrt(squares.reduce((a, b) => add(a, b)));
 }
 

@@ -38,17 +38,8 @@ function like(x: TensorLike, other: TensorLike): Tensor {
   return constant(x);
 }
 
-/** The source of a broadcast, where the operator's own broadcasting against `other` gives the same shape. */
-function unexpanded(x: Tensor, other: Tensor): Tensor {
-  if (x.node.op !== (broadcastToOperator as Operator)) return x;
-  const source = x.node.inputs[0];
-  const covers = x.shape.every((dim, i) => {
-    const back = x.shape.length - i;
-    const own = source.shape[source.shape.length - back] ?? 1;
-    return dim === own || dim === other.shape[other.shape.length - back];
-  });
-  return covers ? source : x;
-}
+/** What was broadcast, if `x` is the result of a broadcast. */
+const unexpanded = (x: Tensor): Tensor => (x.node.op === (broadcastToOperator as Operator) ? x.node.inputs[0] : x);
 
 // Arithmetic ---------------------------------------------------------------------------------------------------------
 
@@ -81,10 +72,12 @@ function binaryOperator(
   };
 }
 
+/** Elementwise operators commute with broadcasting, so it is put off: most results need none in the end. */
 function binary(op: Operator<null>, a: TensorLike, b: TensorLike): Tensor {
   const x = like(a, b);
   const y = like(b, a);
-  return apply1(op, [unexpanded(x, y), unexpanded(y, x)], null);
+  const [{ shape }] = op.infer([x, y], null);
+  return broadcastTo(apply1(op, [unexpanded(x), unexpanded(y)], null), shape);
 }
 
 /** Whether `x` is the number `value` and combining it with `other` keeps the shape of `other`. */
@@ -312,7 +305,10 @@ function unary(
   types: readonly DType[] = FLOATS,
 ) {
   const op = unaryOperator<null>(name, lower, vjp, types);
-  return (x: TensorLike): Tensor => apply1(op, [tensorOf(x)], null);
+  return (x: TensorLike): Tensor => {
+    const t = tensorOf(x);
+    return broadcastTo(apply1(op, [unexpanded(t)], null), t.shape);
+  };
 }
 
 const flat: UnaryVjp = () => undefined;

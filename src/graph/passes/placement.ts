@@ -178,11 +178,11 @@ const RULES: Readonly<Record<string, Rule>> = {
   batched_scatter_add: (_, [grad, index]) => (grad.placement === 0 && index.placement === 0 ? 0 : undefined),
   standardize: (node, [x]) =>
     isSliced(x.placement) && !(node.attrs as { axes: readonly number[] }).axes.includes(x.placement) ? x.placement : undefined,
-  gather_rows: (_, [x, index]) => {
-    if (x.placement === 'replicated' && isSliced(index.placement)) return index.placement;
-    if (index.placement !== 'replicated') return undefined;
-    if (x.placement === 'partial') return 'partial';
-    return x.placement === 0 ? undefined : (x.placement as number) + index.tensor.shape.length - 1;
+  gather: (node, [x, index]) => {
+    const { axis } = node.attrs as { axis: number };
+    if (x.placement === 'replicated' && isSliced(index.placement)) return axis;
+    if (index.placement !== 'replicated' || x.placement === axis) return undefined;
+    return x.placement;
   },
   scatter_rows: (_, [index, src]) => (index.placement === 0 && src.placement === 0 ? 'partial' : undefined),
   conv: (_, [x, weight]) => (x.placement === 0 && weight.placement === 'replicated' ? 0 : undefined),
