@@ -176,7 +176,8 @@ export async function openDecodedCache(
       const place = places.get(key);
       if (!place) return undefined;
       const { file, offset, width, height, channels } = place;
-      const data = new Uint8Array(width * height * channels);
+      // Not zeroed first: it is filled at once.
+      const data = Buffer.allocUnsafeSlow(width * height * channels);
       try {
         const { bytesRead } = await (await handleOf(file)).read(data, 0, data.length, offset);
         if (bytesRead === data.length) return { width, height, channels, data };

@@ -110,12 +110,24 @@ export function sharedBytes(length: number): Uint8Array {
   );
 }
 
+function isShared({ buffer }: Uint8Array): boolean {
+  return typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
+}
+
+function share(bytes: Uint8Array): Uint8Array {
+  if (isShared(bytes)) return bytes;
+  const copy = sharedBytes(bytes.length);
+  if (!isShared(copy)) return bytes;
+  copy.set(bytes);
+  return copy;
+}
+
 export interface MemoryImages {
   readonly name: string;
   readonly width: number;
   readonly height: number;
   readonly channels: number;
-  /** [images, height, width, channels]. Kept, not copied; from `sharedBytes` if loader threads are to read it. */
+  /** [images, height, width, channels]. Kept if it lies in memory that threads share (`sharedBytes`), else copied there. */
   readonly pixels: Uint8Array;
   readonly labels?: Int32Array;
   readonly classNames?: readonly string[];
@@ -124,7 +136,8 @@ export interface MemoryImages {
 
 /** A data set of decoded images of one size held in memory. */
 export function memoryDataset(images: MemoryImages): ImageDataset {
-  const { name, width, height, channels, pixels, labels, classNames, attributes } = images;
+  const { name, width, height, channels, labels, classNames, attributes } = images;
+  const pixels = share(images.pixels);
   const bytes = width * height * channels;
   if (!(bytes > 0) || pixels.length % bytes !== 0) {
     throw new JepaError(
@@ -137,8 +150,6 @@ export function memoryDataset(images: MemoryImages): ImageDataset {
       throw new JepaError(`${name}: ${length} images but ${values.length} ${what}; images and labels differ in number`);
     }
   }
-  const { buffer } = pixels;
-  const shared = typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
   return {
     name,
     length,
@@ -151,7 +162,7 @@ export function memoryDataset(images: MemoryImages): ImageDataset {
       checkIndex({ name, length }, index);
       return imageOfMemory({ pixels, width, height, channels }, index);
     },
-    source: shared ? { kind: 'memory', pixels, width, height, channels } : undefined,
+    source: isShared(pixels) ? { kind: 'memory', pixels, width, height, channels } : undefined,
   };
 }
 

@@ -2,15 +2,12 @@ import sharp, { type Sharp } from 'sharp';
 import { JepaError } from '../base/errors.js';
 import { decodeBmp } from './bmp.js';
 import type { DecodeOptions, RawImage } from './dataset.js';
-import { imageFormat, MAX_PIXELS, rgbToGrey } from './image-format.js';
+import { DECODE_DEFAULTS, imageFormat, rgbToGrey } from './image-format.js';
 import { decodePnm } from './pnm.js';
 
 // One image is small work: several at once, each on one thread, beat one image on several threads.
 sharp.concurrency(1);
 sharp.cache(false);
-
-/** RGB, turned upright, at full size, refused above Pillow's limit for decompression bombs. */
-export const DECODE_DEFAULTS: DecodeOptions = { channels: 3, orientation: 'upright', maxPixels: MAX_PIXELS };
 
 /**
  * Decodes an image file held in memory. The content decides the format, not its name. As Pillow's `convert('RGB')`: alpha

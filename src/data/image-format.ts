@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import type { DecodeOptions } from './dataset.js';
 
 export type ImageFormat = 'jpeg' | 'png' | 'webp' | 'gif' | 'tiff' | 'avif' | 'bmp' | 'pnm';
 
@@ -18,8 +19,8 @@ export const IMAGE_EXTENSIONS = [
   'pbm',
 ] as const;
 
-/** Largest image that is decoded by default: what Pillow refuses as a decompression bomb. */
-export const MAX_PIXELS = 178_956_970;
+/** RGB, turned upright, at full size, refused above Pillow's limit for decompression bombs. */
+export const DECODE_DEFAULTS: DecodeOptions = { channels: 3, orientation: 'upright', maxPixels: 178_956_970 };
 
 /** Whether a file name (or the field of a WebDataset member) ends as an image does. */
 export function hasImageExtension(name: string): boolean {

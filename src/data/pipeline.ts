@@ -7,7 +7,7 @@ import { type Box, centreBox, heightWidth, resizeBytes, resizeToFloat, shortEdge
 import type { Transform } from './transforms.js';
 import { affineWarp, splineField, warp } from './warp.js';
 
-type Draws = Pick<Random, 'uniform' | 'integer' | 'normal'>;
+type Draws = Pick<Random, 'uniform' | 'integer' | 'fillNormal'>;
 type Step<K extends Transform['kind']> = Extract<Transform, { kind: K }>;
 
 const between = (random: Draws, low: number, high: number) => low + (high - low) * random.uniform();
@@ -48,6 +48,23 @@ export function randomCropBox(
 /** Kept between images; nothing here waits, so one caller uses them at a time. */
 let warped = new Float32Array(0);
 let field = new Float32Array(0);
+let noise = new Float32Array(0);
+
+function normals(count: number, mean: number, std: number, random: Draws): Float32Array {
+  if (noise.length !== count) noise = new Float32Array(count);
+  random.fillNormal(noise, mean, std);
+  return noise;
+}
+
+const BYTE = Float32Array.from({ length: 256 }, (_, i) => i / 255);
+
+/** Bytes [height, width, channels] to floats 0..1 [channels, height, width]. */
+function bytesToFloats({ data, channels }: RawImage, out: Float32Array): void {
+  const pixels = out.length / channels;
+  for (let c = 0; c < channels; c++) {
+    for (let to = c * pixels, from = c, end = to + pixels; to < end; to++, from += channels) out[to] = BYTE[data[from]];
+  }
+}
 
 /**
  * Runs the steps on one image and writes channel-first floats to `out`, [channels, height, width] of exactly the size that
@@ -67,11 +84,7 @@ export function applyTransforms(image: RawImage, steps: readonly Transform[], ra
   /** From bytes to floats where no step on bytes has done it. */
   const floats = (): Plane => {
     const entered = enter(bytes.height, bytes.width);
-    const { data, channels } = bytes;
-    const pixels = bytes.height * bytes.width;
-    for (let c = 0; c < channels; c++) {
-      for (let i = 0, from = c, to = c * pixels; i < pixels; i++, from += channels) out[to + i] = data[from] / 255;
-    }
+    bytesToFloats(bytes, out);
     return entered;
   };
 
@@ -153,12 +166,15 @@ function applyToFloats(
       }
       break;
     case 'noise':
-      for (let i = 0; i < data.length; i++) {
-        let value = data[i];
-        if (step.multiply > 0) value *= 1 + step.multiply * random.normal();
-        if (step.add > 0) value += step.add * random.normal();
-        data[i] = Math.min(1, Math.max(0, value));
+      if (step.multiply > 0) {
+        const factors = normals(data.length, 1, step.multiply, random);
+        for (let i = 0; i < data.length; i++) data[i] *= factors[i];
       }
+      if (step.add > 0) {
+        const terms = normals(data.length, 0, step.add, random);
+        for (let i = 0; i < data.length; i++) data[i] += terms[i];
+      }
+      for (let i = 0; i < data.length; i++) data[i] = Math.min(1, Math.max(0, data[i]));
       break;
   }
 }
@@ -212,9 +228,7 @@ function affine(step: Step<'affine'>, data: Float32Array, plane: Plane, random: 
   );
   let elastic: Float32Array | undefined;
   if (step.elastic > 0) {
-    const points = 2 * (step.cells + 3) ** 2;
-    const control = new Float32Array(points);
-    for (let i = 0; i < points; i++) control[i] = step.elastic * Math.min(height, width) * random.normal();
+    const control = normals(2 * (step.cells + 3) ** 2, 0, step.elastic * Math.min(height, width), random);
     if (field.length !== 2 * height * width) field = new Float32Array(2 * height * width);
     splineField(control, step.cells, height, width, field);
     elastic = field;

@@ -2,7 +2,6 @@ import { open, readFile, stat } from 'node:fs/promises';
 import { fileError } from '../base/atomic.js';
 import { cacheKey, type DecodedCache, openDecodedCache } from './cache-node.js';
 import { type CacheOptions, type DatasetSource, type DecodeOptions, imageOfMemory, type RawImage } from './dataset.js';
-import { decodeImage } from './decode-node.js';
 
 /** Reads the images of a source. Several reads may be under way at once. */
 export interface ImageReader {
@@ -36,6 +35,8 @@ async function decoding(
   cacheOptions: CacheOptions | undefined,
   notice: (message: string) => void,
 ): Promise<ImageReader> {
+  // Loaded when needed: data sets in memory do without the image library.
+  const { decodeImage } = await import('./decode-node.js');
   const cache: DecodedCache | undefined = cacheOptions && (await openDecodedCache(cacheOptions, notice));
   return {
     async read(index) {

@@ -3,7 +3,6 @@ import { basename } from 'node:path';
 import { fileError } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { type CacheOptions, checkIndex, type DecodeOptions, type ImageDataset, type TarSource } from './dataset.js';
-import { decodeImage } from './decode-node.js';
 import { byCodePoint } from './image-folder-node.js';
 import { IMAGE_EXTENSIONS } from './image-format.js';
 import { gunzip } from './inflate.js';
@@ -74,6 +73,7 @@ export async function openWebDataset(
       checkIndex({ name, length: names.length }, index);
       const memory = inflated[shard[index]];
       if (!memory) return reader.read(index);
+      const { decodeImage } = await import('./decode-node.js');
       return decodeImage(await memory.read(offset[index], bytes[index]), names[index], decode);
     },
     nameOf: (index) => names[index],

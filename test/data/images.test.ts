@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import sharp from 'sharp';
 import { JepaError } from '../../src/base/errors.js';
-import { DECODE_DEFAULTS, decodeImage } from '../../src/data/decode-node.js';
-import { rgbToGrey } from '../../src/data/image-format.js';
+import { decodeImage } from '../../src/data/decode-node.js';
+import { DECODE_DEFAULTS, rgbToGrey } from '../../src/data/image-format.js';
 import { casesOf, expected, fixtures, largestDifference } from './fixtures.js';
 
 const read = (file: string) => readFileSync(join(fixtures, file));

@@ -1,0 +1,133 @@
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { JepaError } from '../base/errors.js';
+import { type BatchJob, type BatchPlan, type CorruptImage, type MadeBatch, readImages } from './batch.js';
+import type { DatasetSource, ImageDataset, RawImage } from './dataset.js';
+import type { BatchMaker } from './loader.js';
+
+/** What a loader thread is started with. */
+export interface ThreadStart {
+  readonly plan: BatchPlan;
+  /** Absent: images come with each job. */
+  readonly source?: DatasetSource;
+}
+
+/** To a loader thread; `close` ends it after the work under way. */
+export type ToThread =
+  | { readonly kind: 'job'; readonly id: number; readonly job: BatchJob; readonly images?: readonly RawImage[] }
+  | { readonly kind: 'close' };
+
+/** From a loader thread. */
+export type FromThread =
+  | { readonly kind: 'made'; readonly id: number; readonly batch: MadeBatch }
+  | { readonly kind: 'failed'; readonly id: number; readonly message: string; readonly stack?: string }
+  | { readonly kind: 'notice'; readonly message: string };
+
+interface Thread {
+  readonly worker: Worker;
+  readonly waiting: Map<number, { resolve: (batch: MadeBatch) => void; reject: (error: Error) => void }>;
+  readonly ended: Promise<void>;
+}
+
+/** Training takes all cores; one thread for four of them keeps it supplied with images. */
+export function defaultThreads(): number {
+  return Math.min(8, Math.max(1, Math.floor(availableParallelism() / 4)));
+}
+
+/** Makes batches in worker threads. A data set without a `source` is read here and only transformed there. */
+export function threadMaker(
+  dataset: ImageDataset,
+  plan: BatchPlan,
+  count: number,
+  notice: (message: string) => void,
+): BatchMaker {
+  const start: ThreadStart = { plan, source: dataset.source };
+  const threads = Array.from({ length: count }, () => startThread(start, notice));
+  let nextId = 0;
+  let closed = false;
+
+  function send(job: BatchJob, images?: readonly RawImage[]): Promise<MadeBatch> {
+    const thread = threads.reduce((least, one) => (one.waiting.size < least.waiting.size ? one : least));
+    const id = nextId++;
+    return new Promise((resolve, reject) => {
+      thread.waiting.set(id, { resolve, reject });
+      const arrays = [...(job.memory ?? []), ...(images ?? []).map(({ data }) => data)];
+      const handedOver = arrays.map(({ buffer }) => buffer as ArrayBuffer);
+      thread.worker.postMessage({ kind: 'job', id, job, images } satisfies ToThread, handedOver);
+    });
+  }
+
+  async function readHere(job: BatchJob): Promise<MadeBatch> {
+    const images: RawImage[] = [];
+    const indices = job.indices.slice();
+    const corrupt: CorruptImage[] = await readImages(
+      (index) => dataset.read(index),
+      plan.length,
+      job.indices,
+      (position, image, index) => {
+        // A copy of its own: it is handed over, and a view would take everything around it along.
+        images[position] = { ...image, data: new Uint8Array(image.data) };
+        indices[position] = index;
+      },
+    );
+    return { ...(await send(job, images)), indices, corrupt };
+  }
+
+  return {
+    make: (job) =>
+      closed ? Promise.reject(new JepaError('loader: it is closed')) : dataset.source ? send(job) : readHere(job),
+    hold(waiting) {
+      for (const { worker } of threads) waiting ? worker.ref() : worker.unref();
+    },
+    async close() {
+      closed = true;
+      for (const { worker, waiting } of threads) {
+        for (const { reject } of waiting.values()) reject(new JepaError('loader: it is closed'));
+        waiting.clear();
+        worker.ref();
+        worker.postMessage({ kind: 'close' } satisfies ToThread);
+      }
+      await Promise.all(threads.map(({ ended }) => ended));
+    },
+  };
+}
+
+function startThread(start: ThreadStart, notice: (message: string) => void): Thread {
+  const worker = new Worker(new URL('./loader-worker-node.js', import.meta.url), {
+    workerData: start,
+    // How a program given on the command line is to be read says nothing about this file, and would stop the thread.
+    execArgv: process.execArgv.filter((flag) => !flag.startsWith('--input-type')),
+  });
+  worker.unref();
+  const waiting: Thread['waiting'] = new Map();
+  const failAll = (error: Error) => {
+    for (const { reject } of waiting.values()) reject(error);
+    waiting.clear();
+  };
+  worker.on('message', (message: FromThread) => {
+    if (message.kind === 'notice') {
+      notice(message.message);
+      return;
+    }
+    const waiter = waiting.get(message.id);
+    waiting.delete(message.id);
+    if (message.kind === 'made') {
+      waiter?.resolve(message.batch);
+      return;
+    }
+    // Only an error that is no JepaError has its stack with it: it is a fault of the program, not of the data.
+    const error = message.stack ? new Error(message.message) : new JepaError(message.message);
+    if (message.stack) error.stack = message.stack;
+    waiter?.reject(error);
+  });
+  worker.on('error', (error: Error) =>
+    failAll(new JepaError(`loader: a thread stopped: ${error.message.split('\n', 1)[0]}`)),
+  );
+  const ended = new Promise<void>((resolve) => {
+    worker.on('exit', () => {
+      failAll(new JepaError('loader: a thread stopped unexpectedly'));
+      resolve();
+    });
+  });
+  return { worker, waiting, ended };
+}
