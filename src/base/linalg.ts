@@ -322,7 +322,7 @@ function bidiagonal(a: Matrix): { diagonal: Float64Array; beside: Float64Array }
 
 // --- positive definite systems ----------------------------------------------------------------------------------------
 
-/** Lower triangular L with a = L transpose(L); reads the lower triangle of a. */
+/** Lower triangular L with a = L transpose(L); reads the lower triangle of a. Pivots that are only rounding are an error. */
 export function cholesky(a: Matrix): Matrix {
   const n = a.rows;
   const lower = matrix(n, n);
@@ -332,7 +332,7 @@ export function cholesky(a: Matrix): Matrix {
       let sum = a.data[i * n + j];
       for (let k = 0; k < j; k++) sum -= l[i * n + k] * l[j * n + k];
       if (i !== j) l[i * n + j] = sum / l[j * n + j];
-      else if (sum > 0) l[i * n + i] = Math.sqrt(sum);
+      else if (sum > n * Number.EPSILON * a.data[i * n + i]) l[i * n + i] = Math.sqrt(sum);
       else throw new JepaError(`Cholesky: the matrix of [${n}, ${n}] is not positive definite (pivot ${i} is ${sum})`);
     }
   }
