@@ -3,17 +3,27 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRandom } from '../../src/base/random.js';
-import type { HostTensor } from '../../src/base/tensor.js';
+import { type HostTensor, int32 } from '../../src/base/tensor.js';
 import type { RawImage } from '../../src/data/dataset.js';
 import { applyTransforms } from '../../src/data/pipeline.js';
 import { heightWidth, shortEdgeSize } from '../../src/data/resample.js';
 import type { Transform } from '../../src/data/transforms.js';
+import { crossEntropy } from '../../src/graph/ops/losses.js';
+import { stack } from '../../src/graph/ops/move.js';
+import { mean } from '../../src/graph/ops/reduce.js';
+import { input, type Tensor } from '../../src/graph/tensor.js';
 import { withFile } from '../../src/hub/files.js';
+import { readHuggingFaceFolder } from '../../src/hub/hf-ijepa.js';
+import { huggingFaceIJepa } from '../../src/hub/hf-ijepa-model.js';
+import type { LinearWeights } from '../../src/hub/ijepa-names.js';
 import { parseImageProcessor } from '../../src/hub/image-processor.js';
 import type { JsonObject } from '../../src/hub/json.js';
 import { describeTorchValue, openTorchFile, type TorchFile, type TorchValue } from '../../src/hub/pth.js';
 import { loadTensor } from '../../src/hub/raw.js';
 import { openSafetensors } from '../../src/hub/safetensors.js';
+import { attend, norm } from '../../src/nn/transformer.js';
+import { under } from '../../src/nn/weights.js';
+import { evaluate } from '../../src/runtime/index.js';
 import {
   attempt,
   difference,
@@ -23,12 +33,14 @@ import {
   readTensors,
   type Tolerance,
 } from './harness.js';
+import { goldenBackend } from './target.js';
 
 interface Case extends Tolerance {
   name: string;
+  tolerances?: Record<string, Tolerance>;
   kind: string;
   file: string;
-  config: JsonObject & { folder: string; format: string };
+  config: JsonObject & { folder: string; format: string; size: [number, number]; labels: number[] | null };
   inputs: string[];
   expected: string[];
   strict: { largest_level_difference: number; share_of_differing_values: number };
@@ -50,6 +62,7 @@ const harness: Harness = async function* (folder) {
   for (const each of cases) {
     if (each.kind === 'hostile') continue;
     yield attempt(each.name, () => {
+      if (each.kind === 'hf_folder') return folderForward(folder, each);
       if (each.kind === 'image_processor') return imageProcessor(folder, each);
       if (each.kind === 'pth') return torchFile(folder, each);
       return [`unknown kind ${each.kind}`];
@@ -57,6 +70,61 @@ const harness: Harness = async function* (folder) {
   }
 };
 export default harness;
+
+// ---- models in folders ------------------------------------------------------------------------------------------------
+
+async function folderForward(folder: string, each: Case): Promise<Failures> {
+  const tensors = readTensors(folder, each.file);
+  const encoder = readHuggingFaceFolder(join(folder, each.config.folder));
+  const { config } = encoder;
+  const pixels = tensors.get(each.inputs[0]);
+  if (!pixels || pixels.shape.slice(2).join() !== each.config.size.join()) return [`no images of ${each.config.size}`];
+
+  const feeds = new Map<Tensor, HostTensor>();
+  const leaf = (name: string, value: HostTensor): Tensor => {
+    const tensor = input(name, value.shape, value.dtype === 'int32' ? 'int32' : 'float32');
+    feeds.set(tensor, value);
+    return tensor;
+  };
+  const leaves = new Map(Array.from(encoder.weights, ([name, value]) => [name, leaf(name, value)]));
+  const weights = (name: string) => leaves.get(name)!;
+  const head = (name: string, linear?: LinearWeights) =>
+    linear && { weight: leaf(`${name}.weight`, linear.weight), bias: leaf(`${name}.bias`, linear.bias) };
+  const heads = { pooler: head('pooler', encoder.pooler), classifier: head('classifier', encoder.classifier) };
+  const { lastHiddenState, hiddenStates, poolerOutput, logits } = huggingFaceIJepa(
+    leaf('pixel_values', pixels),
+    weights,
+    config,
+    heads,
+  );
+
+  const maps = hiddenStates.slice(0, config.depth).map((state, i) => {
+    const block = under(weights, `blocks.${i}.`);
+    return attend(norm(state, under(block, 'norm1.'), config.eps), under(block, 'attn.'), config).probabilities;
+  });
+  const { labels } = each.config;
+  const values: Record<string, Tensor | undefined> = {
+    last_hidden_state: lastHiddenState,
+    mean_of_tokens: mean(lastHiddenState, 1),
+    attentions: stack(maps, 0),
+    pooler_output: poolerOutput,
+    logits,
+    loss: labels && logits ? crossEntropy(logits, leaf('labels', int32([labels.length], labels))) : undefined,
+    ...Object.fromEntries(hiddenStates.map((state, i) => [`hidden_states_${i}`, state])),
+  };
+  const wanted = each.expected.map((key) => [key, values[key.split('/').at(-1)!]] as const);
+  const unknown = wanted.filter(([, value]) => !value).map(([key]) => `${key}: nothing is computed for it`);
+  if (unknown.length > 0) return unknown;
+  const results = await evaluate(Object.fromEntries(wanted) as Record<string, Tensor>, feeds, {
+    backend: goldenBackend,
+  });
+  return each.expected.map((key) => {
+    const expected = tensors.get(key)!;
+    // The reference stores the scalar loss as a list of one.
+    const got = key.endsWith('/loss') ? { ...results[key], shape: expected.shape } : results[key];
+    return difference(key, got, expected, each.tolerances?.[key] ?? each);
+  });
+}
 
 // ---- image processing -------------------------------------------------------------------------------------------------
 
