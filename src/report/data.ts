@@ -127,7 +127,7 @@ export interface AttentionMaps {
     readonly name: string;
     readonly rows: number;
     readonly columns: number;
-    /** Attention to every patch, row by row. */
+    /** Attention that every patch receives in the last block, averaged over the query patches; row by row. */
     readonly values: ArrayLike<number>;
   }[];
 }
@@ -174,7 +174,7 @@ export interface ViewRow {
   readonly views: readonly RawImage[];
 }
 
-/** What the linear probe got right and wrong. */
+/** What the linear probe on frozen features got right and wrong. */
 export interface ClassResults {
   readonly names: readonly string[];
   /** counts[true][predicted]. */

@@ -63,9 +63,14 @@ export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let unit = 0;
   let size = bytes;
-  while (size >= 999.5 && unit < units.length - 1) {
+  while (size >= 1024 && unit < units.length - 1) {
     size /= 1024;
     unit++;
   }
   return `${formatNumber(size)} ${units[unit]}`;
+}
+
+/** A statement that another may follow: with a full stop unless it ends in a mark of its own. */
+export function sentence(text: string): string {
+  return /[.!?…]$/.test(text) ? text : `${text}.`;
 }

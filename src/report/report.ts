@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import type { ReportData } from './data.js';
-import { formatFixed } from './format.js';
+import { formatFixed, sentence } from './format.js';
 import { type Html, html, Html as Markup, scriptJson } from './html.js';
 import { pageScript } from './page.js';
 import { type Collected, SECTIONS, type Section } from './sections.js';
@@ -83,7 +83,8 @@ const ICONS = {
 function verdict({ verdict }: ReportData): Html | undefined {
   if (!verdict) return undefined;
   const { level, text, advice } = verdict;
-  const [, word, rest] = /^([^:]+:)(.*)$/s.exec(text) ?? [undefined, text, ''];
+  const told = advice ? sentence(text) : text;
+  const [, word, rest] = /^([^:]+:)(.*)$/s.exec(told) ?? [undefined, told, ''];
   return html`<div class="verdict ${level}"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[level]}"/></svg><p><b>${word}</b>${rest}${advice ? ` ${advice}` : undefined}</p></div>`;
 }
 

@@ -114,7 +114,7 @@ async function mapSection({ map }: ReportData, page: Collected): Promise<Section
   return {
     id: 'map',
     title: 'Map of the embeddings',
-    lead: `${map.note ?? `${formatNumber(map.points.length / 2, 5)} images`}, placed so that images with similar embeddings lie close together. Islands of one colour mean that the encoder separates that group without having seen labels; distances between islands mean little.`,
+    lead: `${map.note ?? `${formatNumber(map.points.length / 2, 5)} images`}, placed so that images with similar embeddings lie close together. Islands of one colour are groups that the encoder tells apart; distances between islands mean little.`,
     body: html`<figure id="map-figure" class="map">
 <div class="tools">${choice}${sheet ? html`<button type="button" data-do="pictures" aria-pressed="false">Show pictures</button>` : undefined}<span class="gap"></span><button type="button" data-do="out" aria-label="Zoom out">−</button><button type="button" data-do="in" aria-label="Zoom in">+</button></div>
 <canvas style="aspect-ratio:${aspect(map)}" role="img" aria-label="Scatter plot of embeddings"></canvas>
@@ -158,7 +158,7 @@ async function neighbourSection({ neighbours }: ReportData): Promise<Section | u
   return {
     id: 'neighbours',
     title: 'Nearest neighbours',
-    lead: `Left: a query the encoder was not trained on. Right: the images whose embeddings are most like it, nearest first, with cosine similarity.${labelled ? ` Green ✓: same class; orange ✗: another class (${right} of ${all} are right here).` : ''}`,
+    lead: `Left: a query. Right: the images whose embeddings are most like it, nearest first, with cosine similarity.${labelled ? ` Green ✓: same class; orange ✗: another class (${right} of ${all} are right here).` : ''}`,
     body: html`<div class="neighbours">${rows}</div>`,
   };
 }
@@ -315,6 +315,9 @@ function last(values: readonly number[]): string {
   return formatNumber(values.at(-1) ?? Number.NaN, 4);
 }
 
+/** Colours of target blocks. They lie on pictures, not on the page, so they are the same in light and dark. */
+const BLOCKS = ['#ff9a2e', '#45a8f5', '#1fd6a0', '#ff74b8'];
+
 async function maskSection({ masks }: ReportData): Promise<Section | undefined> {
   if (!masks?.samples.length) return undefined;
   const samples = [];
@@ -330,7 +333,7 @@ async function maskSection({ masks }: ReportData): Promise<Section | undefined> 
       html`<svg viewBox="0 0 ${masks.columns} ${masks.rows}" preserveAspectRatio="none" style="aspect-ratio:${image.width}/${image.height}" role="img" aria-label="${label}">${again}${inside}</svg>`;
     const blocks = sample.targets.map((target, block) => {
       const inside = new Set(Array.from(target));
-      const tone = `var(--c${[1, 0, 2, 3][block % 4]})`;
+      const tone = BLOCKS[block % BLOCKS.length];
       return html`<path class="block" vector-effect="non-scaling-stroke" fill="${tone}" stroke="${tone}" d="${outline(masks, inside)}"/>`;
     });
     samples.push(html`<figure class="tiles">

@@ -1,0 +1,235 @@
+import pc from 'picocolors';
+import type { ReportVerdict } from './data.js';
+import { formatClock, formatFixed, formatNumber, sentence } from './format.js';
+
+/** Where progress is shown: `process.stderr`, or anything with the same few members. */
+export interface ProgressStream {
+  readonly isTTY?: boolean;
+  /** Characters to a line; 80 where unknown. */
+  readonly columns?: number;
+  write(text: string): unknown;
+}
+
+export interface ProgressOptions {
+  /** Steps of the whole run; absent where the run ends by the clock. */
+  readonly total?: number;
+  readonly stream: ProgressStream;
+  /** For `NO_COLOR`, `FORCE_COLOR` and `TERM`. Default `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Milliseconds of a clock. Default `performance.now`. */
+  readonly now?: () => number;
+}
+
+/** What is known after a step. What a later update leaves out keeps its last value. */
+export interface ProgressUpdate {
+  readonly step: number;
+  /** Share of the run that is done, where steps do not tell. */
+  readonly fraction?: number;
+  readonly loss?: number;
+  readonly imagesPerSecond?: number;
+  readonly etaSeconds?: number;
+  /** Effective rank of the features (RankMe), and their width. */
+  readonly rank?: number;
+  readonly width?: number;
+  readonly featureStd?: number;
+  readonly meanCosine?: number;
+  /** Online probe, per cent. */
+  readonly knn?: number;
+  readonly verdict?: ReportVerdict;
+}
+
+export interface Progress {
+  /** Shows the state of training; cheap enough to call after every step. */
+  update(update: ProgressUpdate): void;
+  /** Prints a line that stays, above the progress. */
+  log(line: string): void;
+  /** Shows the last state and leaves the cursor on a fresh line. Further calls do nothing. */
+  finish(): void;
+}
+
+/** Milliseconds between two redraws, and between two plain lines. */
+const REDRAW = 80;
+const PLAIN = 10_000;
+const BAR = 28;
+
+type Colors = ReturnType<typeof pc.createColors>;
+/** One thing to show: plain text for its width, and the same in colour. */
+type Piece = readonly [text: string, painted: string];
+
+/**
+ * Shows how training goes. On a terminal, two lines that are redrawn in place; elsewhere (logs of CI, pipes, `TERM=dumb`),
+ * one plain line now and then. A verdict that changes is printed whole, once, as a line that stays.
+ */
+export function createProgress(options: ProgressOptions): Progress {
+  const { total, stream, env = process.env, now = () => performance.now() } = options;
+  const live = Boolean(stream.isTTY) && env.TERM !== 'dumb';
+  const colors = pc.createColors(env.FORCE_COLOR ? env.FORCE_COLOR !== '0' : live && !env.NO_COLOR);
+  let state: ProgressUpdate | undefined;
+  let shownAt = Number.NEGATIVE_INFINITY;
+  let isShown = true;
+  let isDone = false;
+  /** Widths of the lines on the screen, to find their first one again. */
+  let drawn: number[] = [];
+
+  function show(): void {
+    if (!state) return;
+    shownAt = now();
+    isShown = true;
+    if (live) stream.write(redrawn(''));
+    else stream.write(`${plainLine(state, total, colors)}\n`);
+  }
+
+  /** Control codes and text that put `above` and the current state in the place of what is drawn: one write, no flicker. */
+  function redrawn(above: string): string {
+    const columns = Math.max(20, stream.columns ?? 80);
+    // Terminals fold lines anew when they become narrower.
+    const rows = drawn.reduce((sum, width) => sum + Math.max(1, Math.ceil(width / columns)), 0);
+    const lines = state ? liveLines(state, total, columns - 1, colors) : [];
+    drawn = lines.map(([text]) => length(text));
+    const up = rows > 1 ? `\x1b[${rows - 1}A` : '';
+    return `${up}${rows ? '\r' : ''}${above}${lines.map(([, painted]) => `${painted}\x1b[K`).join('\n')}\x1b[J`;
+  }
+
+  return {
+    update(update) {
+      if (isDone) return;
+      const before = state?.verdict;
+      const known = Object.fromEntries(Object.entries(update).filter(([, value]) => value !== undefined));
+      state = { ...state, ...known, step: update.step };
+      const { verdict } = state;
+      const isNews = verdict && verdict.level !== before?.level && (before || verdict.level !== 'healthy');
+      isShown = false;
+      if (isNews) this.log(`step ${formatFixed(state.step, 0)}: ${whole(verdict, colors)}`);
+      else if (now() - shownAt >= (live ? REDRAW : PLAIN)) show();
+    },
+    log(line) {
+      if (isDone || !live) stream.write(`${line}\n`);
+      else {
+        shownAt = now();
+        isShown = true;
+        stream.write(redrawn(`\x1b[J${line}\n`));
+      }
+    },
+    finish() {
+      if (isDone) return;
+      if (!isShown) show();
+      if (live && drawn.length) stream.write('\n');
+      isDone = true;
+    },
+  };
+}
+
+const LEVELS = { healthy: ['●', 'green'], warning: ['▲', 'yellow'], collapse: ['✗', 'red'] } as const;
+
+function whole({ level, text, advice }: ReportVerdict, colors: Colors): string {
+  const [mark, paint] = LEVELS[level];
+  return advice ? `${colors[paint](`${mark} ${sentence(text)}`)} ${advice}` : colors[paint](`${mark} ${text}`);
+}
+
+function plainLine(state: ProgressUpdate, total: number | undefined, colors: Colors): string {
+  const { verdict } = state;
+  const pieces = [counter(state, total), share(state, total), ...numbers(state, colors), ...diagnostics(state, colors)];
+  if (verdict) pieces.push([verdict.text, colors[LEVELS[verdict.level][1]](verdict.text)]);
+  return present(pieces)
+    .map(([, painted]) => painted)
+    .join('  ');
+}
+
+/** The lines on a terminal, each at most `room` characters; what does not fit is left out from the right, the bar first. */
+function liveLines(state: ProgressUpdate, total: number | undefined, room: number, colors: Colors): Piece[] {
+  const done = fractionOf(state, total);
+  const first = present([counter(state, total), share(state, total), ...numbers(state, colors)]);
+  const used = first.reduce((sum, [text]) => sum + 2 + length(text), 0);
+  const bar = Math.min(BAR, room - used);
+  if (done !== undefined && bar >= 8) {
+    const full = Math.round(done * bar);
+    const [left, right] = ['━'.repeat(full), '─'.repeat(bar - full)];
+    first.unshift([left + right, colors.cyan(left) + colors.dim(right)]);
+  }
+  const lines = [joined(first, room)];
+  const second = present(diagnostics(state, colors));
+  if (state.verdict) {
+    const [mark, paint] = LEVELS[state.verdict.level];
+    const numbersWidth = second.reduce((sum, [text]) => sum + 2 + length(text), 0);
+    // The whole verdict was printed when it came up; here its beginning will do.
+    const text = cut(`${mark} ${state.verdict.text}`, Math.max(Math.min(24, room), room - numbersWidth));
+    second.unshift([text, colors[paint](text)]);
+  }
+  if (second.length) lines.push(joined(second, room));
+  return lines;
+}
+
+function counter({ step }: ProgressUpdate, total: number | undefined): Piece {
+  const text = `step ${formatFixed(step, 0)}${total === undefined ? '' : `/${formatFixed(total, 0)}`}`;
+  return [text, text];
+}
+
+function fractionOf({ step, fraction }: ProgressUpdate, total: number | undefined): number | undefined {
+  const done = fraction ?? (total ? step / total : undefined);
+  return done === undefined ? undefined : Math.min(1, Math.max(0, done));
+}
+
+function share(state: ProgressUpdate, total: number | undefined): Piece | undefined {
+  const done = fractionOf(state, total);
+  if (done === undefined) return undefined;
+  const text = `${Math.floor(done * 100 + 1e-9)} %`;
+  return [text, text];
+}
+
+function numbers({ loss, imagesPerSecond, etaSeconds }: ProgressUpdate, colors: Colors): (Piece | undefined)[] {
+  return [
+    named('loss', loss === undefined ? undefined : lossText(loss), colors),
+    etaSeconds === undefined ? undefined : painted(`${formatClock(etaSeconds)} left`, (text) => text),
+    imagesPerSecond === undefined ? undefined : painted(`${formatFixed(imagesPerSecond, 0)} images/s`, colors.dim),
+  ];
+}
+
+/** Four digits of a loss, always as wide, so that the line does not jump. */
+function lossText(loss: number): string {
+  return loss >= 1e-3 && loss < 1e4 ? loss.toPrecision(4) : formatNumber(loss, 4);
+}
+
+function diagnostics(state: ProgressUpdate, colors: Colors): (Piece | undefined)[] {
+  const { rank, width, featureStd, meanCosine, knn } = state;
+  const ofWidth = width === undefined ? '' : `/${width}`;
+  return [
+    named('rank', rank === undefined ? undefined : `${formatFixed(rank, rank < 10 ? 1 : 0)}${ofWidth}`, colors),
+    named('k-NN', knn === undefined ? undefined : `${formatFixed(knn, 1)} %`, colors),
+    named('std', featureStd === undefined ? undefined : formatFixed(featureStd, 3), colors),
+    named('cosine', meanCosine === undefined ? undefined : formatFixed(meanCosine, 2), colors),
+  ];
+}
+
+function named(name: string, value: string | undefined, colors: Colors): Piece | undefined {
+  return value === undefined ? undefined : [`${name} ${value}`, `${colors.dim(name)} ${value}`];
+}
+
+function painted(text: string, paint: (text: string) => string): Piece {
+  return [text, paint(text)];
+}
+
+function present(pieces: readonly (Piece | undefined)[]): Piece[] {
+  return pieces.filter((piece) => piece !== undefined);
+}
+
+/** Pieces with two spaces between, as many as fit. */
+function joined(pieces: readonly Piece[], room: number): Piece {
+  let text = '';
+  let painted = '';
+  for (const [plain, colored] of pieces) {
+    const gap = text ? '  ' : '';
+    if (length(text) + gap.length + length(plain) > room) break;
+    text += gap + plain;
+    painted += gap + colored;
+  }
+  return [text, painted];
+}
+
+function length(text: string): number {
+  return [...text].length;
+}
+
+function cut(text: string, room: number): string {
+  const chars = [...text];
+  return chars.length <= room ? text : `${chars.slice(0, room - 1).join('')}…`;
+}

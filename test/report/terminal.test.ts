@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createProgress, type ProgressOptions } from '../../src/report/terminal.js';
+
+const ESC = '\u001b';
+const TOKENS = new RegExp(`${ESC}\\[\\d*[A-Za-z]|[\\s\\S]`, 'gu');
+const CODE = new RegExp(`^${ESC}\\[(\\d*)([A-Za-z])$`);
+
+/** The few control codes that the progress uses, on a screen that folds long lines and scrolls for ever. */
+class Screen {
+  rows: string[][] = [[]];
+  row = 0;
+  column = 0;
+  written: string[] = [];
+  readonly isTTY = true;
+  constructor(public columns = 80) {}
+
+  write(text: string): void {
+    this.written.push(text);
+    for (const [token] of text.matchAll(TOKENS)) {
+      const code = CODE.exec(token);
+      if (token === '\r') this.column = 0;
+      else if (token === '\n') this.down();
+      else if (!code) this.put(token);
+      else if (code[2] === 'A') this.row -= Number(code[1] || 1);
+      else if (code[2] === 'K') this.rows[this.row].length = Math.min(this.rows[this.row].length, this.column);
+      else if (code[2] === 'J') {
+        this.rows.length = this.row + 1;
+        this.rows[this.row].length = Math.min(this.rows[this.row].length, this.column);
+      } else if (code[2] !== 'm') assert.fail(`unknown code ${JSON.stringify(token)}`);
+      assert.ok(this.row >= 0, 'the cursor left the screen');
+    }
+  }
+
+  private down(): void {
+    this.row++;
+    this.column = 0;
+    this.rows[this.row] ??= [];
+  }
+
+  private put(char: string): void {
+    if (this.column >= this.columns) this.down();
+    const row = this.rows[this.row];
+    while (row.length < this.column) row.push(' ');
+    row[this.column++] = char;
+  }
+
+  get lines(): string[] {
+    return this.rows.map((row) => row.join(''));
+  }
+}
+
+/** A progress on a screen of `columns`, with a clock that the test turns. */
+function onScreen(columns: number, options: Partial<ProgressOptions> = {}) {
+  const screen = new Screen(columns);
+  const clock = { ms: 0 };
+  const progress = createProgress({ total: 2400, stream: screen, env: {}, now: () => clock.ms, ...options });
+  return { screen, clock, progress };
+}
+
+function toPipe(env: Record<string, string> = {}) {
+  const written: string[] = [];
+  const clock = { ms: 0 };
+  const stream = { write: (text: string) => written.push(text) };
+  const progress = createProgress({ total: 100, stream, env, now: () => clock.ms });
+  return { written, clock, progress };
+}
+
+test('two lines are redrawn in place', () => {
+  const { screen, clock, progress } = onScreen(100);
+  progress.update({ step: 1, loss: 0.5 });
+  clock.ms = 100;
+  progress.update({ step: 600, loss: 0.25, imagesPerSecond: 1726.4, etaSeconds: 75 });
+  assert.deepEqual(screen.lines, [
+    `${'━'.repeat(7)}${'─'.repeat(21)}  step 600/2,400  25 %  loss 0.2500  1:15 left  1,726 images/s`,
+  ]);
+  clock.ms = 200;
+  const verdict = { level: 'healthy', text: 'healthy' } as const;
+  progress.update({
+    step: 1200,
+    loss: 0.125,
+    rank: 74,
+    width: 192,
+    knn: 61.24,
+    featureStd: 0.88,
+    meanCosine: 0.081,
+    verdict,
+  });
+  assert.deepEqual(screen.lines, [
+    `${'━'.repeat(14)}${'─'.repeat(14)}  step 1,200/2,400  50 %  loss 0.1250  1:15 left  1,726 images/s`,
+    '● healthy  rank 74/192  k-NN 61.2 %  std 0.880  cosine 0.08',
+  ]);
+  progress.finish();
+  assert.equal(screen.lines.at(-1), '');
+  assert.equal(screen.lines.length, 3);
+});
+
+test('lines fit every width, and what is left is what matters most', () => {
+  for (let columns = 20; columns <= 140; columns++) {
+    const { screen, progress } = onScreen(columns);
+    progress.update({
+      step: 1234,
+      loss: 0.1234,
+      imagesPerSecond: 1726,
+      etaSeconds: 61,
+      rank: 12,
+      width: 192,
+      knn: 33,
+      featureStd: 0.1,
+      meanCosine: 0.9,
+      verdict: { level: 'healthy', text: 'healthy, and with a great deal more to say about it than fits' },
+    });
+    assert.equal(screen.lines.length, 2, `${columns}: ${screen.lines}`);
+    for (const line of screen.lines) assert.ok([...line].length < columns, `${columns}: ${line}`);
+    assert.match(screen.lines[0], /step 1,234\/2,400/);
+    assert.match(screen.lines[1], /^● healthy/);
+    if (columns >= 48) assert.match(screen.lines[0], /loss 0\.1234 {2}1:01 left/);
+  }
+});
+
+test('a logged line stays above, and a narrower terminal does not leave remains', () => {
+  const { screen, clock, progress } = onScreen(90);
+  progress.log('43,710 images');
+  progress.update({ step: 100, loss: 0.5, imagesPerSecond: 1726, etaSeconds: 100 });
+  progress.log('checkpoint at step 100');
+  assert.deepEqual(screen.lines.slice(0, 2), ['43,710 images', 'checkpoint at step 100']);
+  assert.equal(screen.lines.length, 3);
+  // As terminals do it: the one long line is now folded into two.
+  const long = screen.rows[2];
+  screen.columns = 50;
+  screen.rows.splice(2, 1, long.slice(0, 50), long.slice(50));
+  screen.row = 3;
+  screen.column = long.length - 50;
+  clock.ms = 1000;
+  progress.update({ step: 200, loss: 0.4 });
+  assert.equal(screen.lines.length, 3, screen.lines.join('\n'));
+  assert.deepEqual(screen.lines.slice(0, 2), ['43,710 images', 'checkpoint at step 100']);
+  assert.match(screen.lines[2], /step 200/);
+});
+
+test('a verdict that changes is printed whole, with its advice, and stays', () => {
+  const { screen, progress } = onScreen(60);
+  progress.update({ step: 50, verdict: { level: 'healthy', text: 'healthy' } });
+  const text = 'dimensional collapse: rank 12 of 192, matched and shuffled energies are equal';
+  progress.update({ step: 100, verdict: { level: 'collapse', text, advice: 'Try loss.variance=25.' } });
+  progress.update({ step: 150, verdict: { level: 'collapse', text: 'dimensional collapse: rank 11 of 192' } });
+  progress.finish();
+  const folded = screen.lines.slice(0, 2).join('');
+  assert.equal(folded, `step 100: ✗ ${text}. Try loss.variance=25.`);
+  assert.equal(screen.lines.filter((line) => line.startsWith('step 1')).length, 1);
+  assert.match(screen.lines[3], /^✗ dimensional collapse/);
+});
+
+test('redraws are few, one write each, and the last state is always shown', () => {
+  const { screen, clock, progress } = onScreen(80);
+  for (let step = 1; step <= 1000; step++) {
+    clock.ms = step;
+    progress.update({ step, loss: 1 / step });
+  }
+  assert.ok(screen.written.length <= 14, `${screen.written.length} writes in one second`);
+  progress.finish();
+  assert.match(screen.lines[0], /step 1,000/);
+  const count = screen.written.length;
+  progress.finish();
+  progress.update({ step: 1001 });
+  assert.equal(screen.written.length, count);
+});
+
+test('elsewhere: a plain line now and then, without control codes', () => {
+  const { written, clock, progress } = toPipe();
+  for (let step = 1; step <= 100; step++) {
+    clock.ms = step * 500;
+    progress.update({ step, loss: 0.5, etaSeconds: 50 - step / 2 });
+  }
+  progress.finish();
+  assert.deepEqual(written, [
+    'step 1/100  1 %  loss 0.5000  0:50 left\n',
+    'step 21/100  21 %  loss 0.5000  0:40 left\n',
+    'step 41/100  41 %  loss 0.5000  0:30 left\n',
+    'step 61/100  61 %  loss 0.5000  0:20 left\n',
+    'step 81/100  81 %  loss 0.5000  0:10 left\n',
+    'step 100/100  100 %  loss 0.5000  0:00 left\n',
+  ]);
+  assert.ok(!written.join('').includes(ESC) && !written.join('').includes('\r'));
+});
+
+test('colour only where it is wanted', () => {
+  const colored = (env: Record<string, string>) => {
+    const { screen, progress } = onScreen(80, { env });
+    progress.update({ step: 1, loss: 0.5 });
+    return [...screen.written.join('').matchAll(TOKENS)].some(([token]) => CODE.exec(token)?.[2] === 'm');
+  };
+  assert.equal(colored({}), true);
+  assert.equal(colored({ NO_COLOR: '1' }), false);
+  assert.equal(colored({ NO_COLOR: '' }), true);
+  const { written, progress } = toPipe({ FORCE_COLOR: '1' });
+  progress.update({ step: 1, loss: 0.5 });
+  assert.ok(written[0].includes(`${ESC}[2mloss`));
+});
+
+test('a dumb terminal gets plain lines', () => {
+  const { screen, progress } = onScreen(80, { env: { TERM: 'dumb' } });
+  progress.update({ step: 1, loss: 0.5 });
+  assert.deepEqual(screen.written, ['step 1/2,400  0 %  loss 0.5000\n']);
+});
+
+test('runs that end by the clock show their share of time', () => {
+  const { screen, progress } = onScreen(80, { total: undefined });
+  progress.update({ step: 70, fraction: 0.5, loss: 2e-5 });
+  assert.equal(screen.lines[0], `${'━'.repeat(14)}${'─'.repeat(14)}  step 70  50 %  loss 2 × 10⁻⁵`);
+});
