@@ -91,7 +91,9 @@ function bytePass(
       const from = (o * inSize + start[i]) * inner;
       for (let c = 0; c < inner; c++, to++) {
         let sum = half;
-        for (let j = 0, at = from + c, w = i * taps; j < count[i]; j++, at += inner, w++) sum += fixed[w] * data[at];
+        for (let w = i * taps, end = w + count[i], at = from + c; w < end; w++, at += inner) {
+          sum = (sum + Math.imul(fixed[w], data[at])) | 0;
+        }
         out[to] = sum >> FIXED_POINT;
       }
     }
