@@ -1,0 +1,80 @@
+import { mean } from '../graph/ops/reduce.js';
+import { reshape } from '../graph/ops/move.js';
+import { matmul } from '../graph/ops/product.js';
+import { constant, type Tensor } from '../graph/tensor.js';
+import { checkConvNet, convNet, type ConvNetConfig, convNetGrid, convNetSpec } from '../nn/convnet.js';
+import { gridOf, vit, type VitConfig, vitSpec } from '../nn/vit.js';
+import { makeModule, type Module } from '../nn/weights.js';
+import type { Encoder } from './method.js';
+
+/** An encoder of whole images, whatever its architecture: what methods over views are built on. */
+export type BackboneConfig = ({ readonly kind: 'vit' } & VitConfig) | ({ readonly kind: 'conv' } & ConvNetConfig);
+
+export interface Backbone extends Encoder {
+  /** Images -> [batch, outputs]: what a projector sees. */
+  embed(images: Tensor): Tensor;
+  readonly outputs: number;
+}
+
+export function makeBackbone(prefix: string, config: BackboneConfig): Backbone {
+  return config.kind === 'vit' ? vitBackbone(makeModule(prefix, vitSpec(config)), config) : convBackbone(makeModule(prefix, convNetSpec(config)), config);
+}
+
+/** A ViT as an encoder: probes see the mean of its tokens. */
+export function vitBackbone(module: Module, config: VitConfig): Backbone {
+  const tokens = (images: Tensor): Tensor => vit(images, module.weights, config);
+  const pooled = (images: Tensor): Tensor => mean(tokens(images), 1);
+  return {
+    module,
+    channels: config.channels,
+    imageSize: config.imageSize,
+    grid: gridOf(config),
+    features: config.width,
+    width: config.width,
+    outputs: config.width,
+    represent: pooled,
+    embed: pooled,
+    tokens,
+  };
+}
+
+/** A conv net as an encoder: probes see its last map averaged over quarters, which keeps where things are. */
+function convBackbone(module: Module, config: ConvNetConfig): Backbone {
+  checkConvNet(config);
+  const grid = convNetGrid(config);
+  const channels = config.widths[2];
+  const forward = (images: Tensor) => convNet(images, module.weights, config);
+  return {
+    module,
+    channels: config.channels,
+    imageSize: config.imageSize,
+    grid,
+    features: 4 * channels,
+    width: channels,
+    outputs: config.width,
+    represent: (images) => {
+      const { tokens } = forward(images);
+      // [batch, tokens, channels] -> [batch, 4, channels]
+      const pooled = matmul(constant(quarters(grid)), tokens);
+      return reshape(pooled, [pooled.shape[0], 4 * channels]);
+    },
+    embed: (images) => forward(images).embedding,
+    tokens: (images) => forward(images).tokens,
+  };
+}
+
+/** Averages over the four quarters of a grid, [4, rows * columns]; an odd middle belongs to both sides. */
+function quarters([rows, columns]: readonly [number, number]): { dtype: 'float32'; shape: number[]; data: Float32Array } {
+  const data = new Float32Array(4 * rows * columns);
+  const side = (size: number, part: number): readonly [number, number] =>
+    part === 0 ? [0, Math.ceil(size / 2)] : [Math.floor(size / 2), size];
+  for (let q = 0; q < 4; q++) {
+    const [top, bottom] = side(rows, q >> 1);
+    const [left, right] = side(columns, q & 1);
+    for (let r = top; r < bottom; r++) {
+      for (let c = left; c < right; c++) data[(q * rows + r) * columns + c] = 1 / ((bottom - top) * (right - left));
+    }
+  }
+  return { dtype: 'float32', shape: [4, rows * columns], data };
+}
+

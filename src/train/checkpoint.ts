@@ -1,0 +1,83 @@
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
+import { JepaError } from '../base/errors.js';
+import type { HostTensor } from '../base/tensor.js';
+import { parseSafetensors, safetensorsPieces } from '../hub/safetensors.js';
+import type { Config } from './config.js';
+
+/**
+ * Checkpoints: `state-<step>.safetensors` (weights by name, optimizer state as `slot/<name>/<parameter>`) and
+ * `state-<step>.json`, written after it. A step counts once its JSON file is there, so that a run killed at any moment
+ * leaves the last complete one. Older steps are removed afterwards.
+ */
+export interface CheckpointMeta {
+  readonly format: 1;
+  readonly step: number;
+  /** Steps of the whole run. */
+  readonly totalSteps: number;
+  /** Where the loader goes on. */
+  readonly position: { readonly epoch: number; readonly step: number };
+  /** Worker threads: another number sums in another order. */
+  readonly workers: number;
+  readonly backend: string;
+  /** Seconds of training so far. */
+  readonly seconds: number;
+  readonly config: Config;
+}
+
+export interface Checkpoint {
+  readonly meta: CheckpointMeta;
+  readonly weights: Map<string, HostTensor<'float32'>>;
+  readonly slots: Map<string, HostTensor<'float32'>>;
+}
+
+const SLOT = 'slot/';
+const name = (step: number): string => `state-${String(step).padStart(8, '0')}`;
+
+export function saveCheckpoint(folder: string, { meta, weights, slots }: Checkpoint): void {
+  withFileErrors('create', folder, () => fs.mkdirSync(folder, { recursive: true }));
+  const tensors = new Map<string, HostTensor>(weights);
+  for (const [key, value] of slots) tensors.set(`${SLOT}${key}`, value);
+  writeFileAtomic(join(folder, `${name(meta.step)}.safetensors`), safetensorsPieces(tensors, { format: 'jepa', step: String(meta.step) }));
+  writeFileAtomic(join(folder, `${name(meta.step)}.json`), `${JSON.stringify(meta, null, 2)}\n`);
+  for (const file of fs.readdirSync(folder)) {
+    const match = /^state-(\d+)\.(json|safetensors)$/.exec(file);
+    if (match && Number(match[1]) !== meta.step) fs.rmSync(join(folder, file), { force: true });
+  }
+}
+
+/** The newest complete checkpoint of a folder; undefined where there is none. */
+export function latestCheckpoint(folder: string): number | undefined {
+  if (!fs.existsSync(folder)) return undefined;
+  const steps = fs
+    .readdirSync(folder)
+    .flatMap((file) => /^state-(\d+)\.json$/.exec(file)?.[1] ?? [])
+    .filter((step) => fs.existsSync(join(folder, `state-${step}.safetensors`)))
+    .map(Number);
+  return steps.length === 0 ? undefined : Math.max(...steps);
+}
+
+export function loadCheckpoint(folder: string): Checkpoint {
+  const step = latestCheckpoint(folder);
+  if (step === undefined) throw new JepaError(`${folder}: there is no checkpoint (looked for state-<step>.json and .safetensors)`);
+  const path = join(folder, name(step));
+  const text = withFileErrors('read', `${path}.json`, () => fs.readFileSync(`${path}.json`, 'utf8'));
+  let meta: CheckpointMeta;
+  try {
+    meta = JSON.parse(text) as CheckpointMeta;
+  } catch {
+    throw new JepaError(`${path}.json: it is not JSON (damaged?); remove it to go back to an earlier checkpoint`);
+  }
+  if (meta.format !== 1) throw new JepaError(`${path}.json: checkpoint format ${meta.format} is not known; use the version that wrote it`);
+  const bytes = withFileErrors('read', `${path}.safetensors`, () => fs.readFileSync(`${path}.safetensors`));
+  const weights = new Map<string, HostTensor<'float32'>>();
+  const slots = new Map<string, HostTensor<'float32'>>();
+  for (const [key, value] of parseSafetensors(bytes)) {
+    if (value.dtype !== 'float32') throw new JepaError(`${path}.safetensors: ${key} is ${value.dtype}, not float32`);
+    const tensor = value as HostTensor<'float32'>;
+    if (key.startsWith(SLOT)) slots.set(key.slice(SLOT.length), tensor);
+    else weights.set(key, tensor);
+  }
+  return { meta, weights, slots };
+}

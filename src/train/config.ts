@@ -1,0 +1,210 @@
+import { z } from 'zod';
+import { UsageError } from '../base/errors.js';
+
+/**
+ * The configuration of a training run: what a recipe (YAML) says, every field with its default. `parseConfig` checks it;
+ * an unknown key is an error that suggests the nearest.
+ */
+
+const whole = z.number().int().positive();
+const positive = z.number().positive();
+const share = z.number().min(0).max(1);
+const pairOf = (item: z.ZodNumber) => z.tuple([item, item]);
+const transforms = z.array(z.record(z.string(), z.unknown()));
+
+const vitEncoder = z.strictObject({
+  kind: z.literal('vit'),
+  size: z.enum(['tiny', 'small', 'base', 'large', 'huge', 'giant']).default('tiny'),
+  patchSize: whole.default(16),
+  width: whole.optional(),
+  depth: whole.optional(),
+  heads: whole.optional(),
+  mlpWidth: whole.optional(),
+});
+
+const convEncoder = z.strictObject({
+  kind: z.literal('conv'),
+  /** Channels of the stem and of the two stages. */
+  widths: z.tuple([whole, whole, whole]).default([32, 64, 128]),
+  /** Residual blocks of each stage. */
+  blocks: z.tuple([z.number().int().min(0), z.number().int().min(0)]).default([1, 1]),
+  /** Width of the embedding. */
+  width: whole.default(256),
+});
+
+const regularizer = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('none') }),
+  z.strictObject({ kind: z.literal('vicreg'), variance: positive.default(25), covariance: positive.default(1) }),
+  z.strictObject({ kind: z.literal('sigreg'), weight: positive.default(0.05), slices: whole.default(256) }),
+]);
+
+const masks = z.strictObject({
+  targetScale: pairOf(share).default([0.15, 0.2]),
+  contextScale: pairOf(share).default([0.85, 1]),
+  targetAspect: pairOf(positive).default([0.75, 1.5]),
+  targets: whole.default(4),
+  contexts: whole.default(1),
+  minKeep: z.number().int().min(0).default(10),
+  allowOverlap: z.boolean().default(false),
+  coverEdges: z.boolean().default(false),
+});
+
+const methodSchema = z.discriminatedUnion('name', [
+  z.strictObject({
+    name: z.literal('ijepa'),
+    encoder: vitEncoder.prefault({ kind: 'vit' }),
+    predictor: z.strictObject({ width: whole.default(384), depth: whole.default(6), heads: whole.optional() }).prefault({}),
+    masks: masks.prefault({}),
+    distance: z.enum(['smooth-l1', 'l1', 'l2', 'cosine']).default('smooth-l1'),
+    regularizer: regularizer.default({ kind: 'none' }),
+    dropPath: z.number().min(0).lt(1).default(0),
+    rescale: z.boolean().default(false),
+  }),
+  z.strictObject({
+    name: z.literal('lejepa'),
+    encoder: z.discriminatedUnion('kind', [vitEncoder, convEncoder]).prefault({ kind: 'vit' }),
+    projector: z.array(whole).min(1).default([512, 512, 64]),
+    globals: whole.default(2),
+    locals: z.number().int().min(0).default(0),
+    lambda: share.default(0.05),
+    slices: whole.default(256),
+  }),
+  z.strictObject({
+    name: z.literal('viewjepa'),
+    encoder: z.discriminatedUnion('kind', [vitEncoder, convEncoder]).prefault({ kind: 'conv' }),
+    projector: z.array(whole).min(1).default([512, 256]),
+    predictor: z.array(whole).default([256]),
+    /** Tell the predictor how the views were made. */
+    conditioned: z.boolean().default(true),
+    prediction: positive.default(25),
+    regularizer: regularizer.prefault({ kind: 'vicreg' }),
+  }),
+]);
+
+export const configSchema = z.strictObject({
+  /** `glyphs`, or the path of a folder, file or shard pattern. */
+  data: z.strictObject({
+    source: z.string().default('glyphs'),
+    /** Held-out data for the probes; by default the data set's own test part, or a tenth of it. */
+    test: z.string().optional(),
+    /** [height, width] of the encoder's images, or one number for a square. */
+    size: z.union([whole, pairOf(whole)]).default(224),
+    channels: z.union([z.literal(1), z.literal(3)]).default(3),
+    /** Transforms of the training views, one list for each kind of view. */
+    views: z.array(transforms).min(1).optional(),
+    /** Transforms before the encoder in evaluation. */
+    evaluation: transforms.optional(),
+    /** Images that may be unreadable before training stops; 0: the first stops it. By default 1 %, at least 10. */
+    maxCorrupt: z.number().int().min(0).optional(),
+    /** Threads that decode and transform. */
+    threads: z.number().int().min(0).optional(),
+    /** Folder for decoded images. */
+    cache: z.string().optional(),
+  }).prefault({}),
+  method: methodSchema.prefault({ name: 'ijepa' }),
+  optimizer: z.strictObject({
+    lr: positive.default(1e-3),
+    startLr: z.number().min(0).default(2e-4),
+    finalLr: z.number().min(0).default(1e-6),
+    /** Share of the run over which the rate rises. */
+    warmup: share.default(0.1),
+    weightDecay: z.number().min(0).default(0.04),
+    finalWeightDecay: z.number().min(0).default(0.4),
+    betas: pairOf(z.number().min(0).lt(1)).default([0.9, 0.999]),
+    eps: positive.default(1e-8),
+    /** Bound on the norm of the gradient; 0: none. */
+    clip: z.number().min(0).default(0),
+    /** Momentum of the moving average, from and to. */
+    momentum: pairOf(share).default([0.996, 1]),
+    /** The schedules are as long as so many runs; above 1 they do not reach their end. */
+    stretch: z.number().min(1).default(1),
+  }).prefault({}),
+  train: z.strictObject({
+    batchSize: whole.default(128),
+    /** Micro-batches whose gradients are averaged for one update. */
+    accumulate: whole.default(1),
+    /** Length of the run: one of these. */
+    epochs: positive.optional(),
+    steps: whole.optional(),
+    /** Minutes of training on this machine: the speed of the first steps decides how many steps that is. */
+    minutes: positive.optional(),
+    seed: z.number().int().min(0).default(0),
+    /** Steps between two looks at the representation. */
+    diagnoseEvery: whole.default(100),
+    /** Steps between two online k-NN probes where there are labels. */
+    probeEvery: whole.default(500),
+    checkpointEvery: whole.default(500),
+    backend: z.enum(['cpu', 'wasm', 'webgpu']).default('cpu'),
+    /** Worker threads that share a batch; default: one a core. */
+    workers: whole.optional(),
+  }).prefault({}),
+});
+
+export type Config = z.output<typeof configSchema>;
+export type ConfigInput = z.input<typeof configSchema>;
+
+/** Checks a configuration and fills in its defaults. Throws `UsageError`, one line for each problem. */
+export function parseConfig(input: unknown, where = 'configuration'): Config {
+  const result = configSchema.safeParse(input);
+  if (result.success) return result.data;
+  throw new UsageError(result.error.issues.map((issue) => `${where}: ${explain(issue, input)}`).join('\n'));
+}
+
+type Issue = z.core.$ZodIssue;
+
+function explain(issue: Issue, input: unknown): string {
+  const path = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys
+      .map((key) => {
+        const known = knownKeys(path, input);
+        const near = nearest(key, known);
+        return `unknown key ${[...path, key].join('.')}${near ? `; did you mean ${[...path, near].join('.')}?` : known.length > 0 ? `; known are ${known.join(', ')}` : ''}`;
+      })
+      .join('; ');
+  }
+  return `${path.join('.') || 'it'}: ${issue.message}`;
+}
+
+/** Keys that the schema has at a path, following the branch that the input's discriminator chooses. */
+function knownKeys(path: readonly string[], input: unknown): string[] {
+  let schema: unknown = configSchema;
+  let value: unknown = input;
+  const unwrap = (s: unknown): unknown => {
+    let current = s as { def?: { innerType?: unknown; options?: unknown[]; discriminator?: string } };
+    while (current?.def?.innerType) current = current.def.innerType as typeof current;
+    if (current?.def?.options && current.def.discriminator) {
+      const key = current.def.discriminator;
+      const chosen = (value as Record<string, unknown> | undefined)?.[key];
+      const options = current.def.options as { shape: Record<string, { def: { values: unknown[] } }> }[];
+      return options.find((o) => o.shape[key].def.values.includes(chosen)) ?? options[0];
+    }
+    return current;
+  };
+  schema = unwrap(schema);
+  for (const key of path) {
+    value = (value as Record<string, unknown> | undefined)?.[key];
+    schema = unwrap((schema as { shape?: Record<string, unknown> }).shape?.[key]);
+  }
+  return Object.keys((schema as { shape?: object })?.shape ?? {});
+}
+
+/** The candidate that is fewest edits away, if that is close. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const scored = candidates.map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }));
+  scored.sort((a, b) => a.distance - b.distance);
+  const best = scored[0];
+  return best && best.distance <= Math.max(2, Math.floor(word.length / 3)) ? best.candidate : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length];
+}
