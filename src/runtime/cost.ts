@@ -10,7 +10,8 @@ export function countFlops(outputs: readonly Tensor[], symbols: ReadonlyMap<stri
 }
 
 function nodeFlops(node: Node, symbols: ReadonlyMap<string, number>): number {
-  const size = (shape: readonly Dim[]): number => shape.reduce<number>((p, dim) => p * (evaluateDim(dim, symbols) ?? Number.NaN), 1);
+  const size = (shape: readonly Dim[]): number =>
+    shape.reduce<number>((p, dim) => p * (evaluateDim(dim, symbols) ?? Number.NaN), 1);
   const [out] = node.outputs;
   if (node.op.name === 'matmul') {
     const [a] = node.inputs;
@@ -39,7 +40,9 @@ export function livePeak(outputs: readonly Tensor[], symbols: ReadonlyMap<string
   const freedAt = new Map<number, Tensor[]>();
   for (const [t, at] of lastUse) freedAt.set(at, [...(freedAt.get(at) ?? []), t]);
   const bytes = (t: Tensor): number =>
-    t.node.inputs.length === 0 ? 0 : t.shape.reduce<number>((p, dim) => p * (evaluateDim(dim, symbols) ?? 0), BYTES[t.dtype]);
+    t.node.inputs.length === 0
+      ? 0
+      : t.shape.reduce<number>((p, dim) => p * (evaluateDim(dim, symbols) ?? 0), BYTES[t.dtype]);
   let alive = 0;
   let peak = 0;
   order.forEach((node, at) => {

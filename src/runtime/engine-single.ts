@@ -16,12 +16,13 @@ import {
   nextName,
   outputName,
   parameterName,
-  slotsOf,
   type StepModel,
+  slotsOf,
   stepModel,
   sumName,
   updateScalars,
 } from './step.js';
+import { type InTurn, turns } from './turns.js';
 import type { UpdateValues } from './update.js';
 
 /** Resident tensors by the name of the model input that takes them. */
@@ -39,29 +40,13 @@ interface SingleState extends State {
  */
 export async function createSingleEngine(backend: 'wasm' | 'webgpu'): Promise<Engine> {
   const sessions = await startSessions(backend);
-  let queue: Promise<unknown> = Promise.resolve();
-  let closed = false;
-
-  /** One thing at a time, in the order of the calls. */
-  function inTurn<T>(body: () => Promise<T>): Promise<T> {
-    const job = queue.then(() => {
-      if (closed) throw new JepaError('engine: it is closed');
-      return body();
-    });
-    queue = job.catch(() => undefined);
-    return job;
-  }
-
+  const { inTurn, finish } = turns();
   return {
     backend,
     workers: 1,
     createState: (parameters) => inTurn(() => createState(sessions, inTurn, parameters)),
     compile: (spec, state) => inTurn(() => compile(sessions, inTurn, backend, spec, state as SingleState)),
-    close: () =>
-      inTurn(async () => {
-        closed = true;
-        await sessions.close();
-      }),
+    close: () => finish(() => sessions.close()),
   };
 }
 
@@ -70,8 +55,6 @@ async function startSessions(backend: Backend): Promise<Sessions> {
   if (inNode || typeof document === 'undefined') return openSessions(backend);
   return (await import('./sessions-web.js')).openSessionsInWorker(backend);
 }
-
-type InTurn = <T>(body: () => Promise<T>) => Promise<T>;
 
 async function createState(sessions: Sessions, inTurn: InTurn, parameters: readonly Tensor[]): Promise<SingleState> {
   const shapes = new Map<string, readonly number[]>();
@@ -111,14 +94,23 @@ async function createState(sessions: Sessions, inTurn: InTurn, parameters: reado
         return { name, value: { ...value, shape, data: value.data.slice() } };
       });
       return inTurn(async () => {
-        for (const { name, value } of given) await replace(sessions, residents, parameterName(name), await sessions.upload(value));
+        for (const { name, value } of given)
+          await replace(sessions, residents, parameterName(name), await sessions.upload(value));
       });
     },
   };
 }
 
-const zeros = (shape: readonly number[]): HostTensor<'float32'> => ({ dtype: 'float32', shape, data: new Float32Array(sizeOf(shape)) });
-const scalar = (value: number): HostTensor<'float32'> => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) });
+const zeros = (shape: readonly number[]): HostTensor<'float32'> => ({
+  dtype: 'float32',
+  shape,
+  data: new Float32Array(sizeOf(shape)),
+});
+const scalar = (value: number): HostTensor<'float32'> => ({
+  dtype: 'float32',
+  shape: [],
+  data: Float32Array.of(value),
+});
 
 async function replace(sessions: Sessions, residents: Residents, name: string, by: number): Promise<void> {
   const old = residents.get(name);
@@ -144,7 +136,6 @@ async function compile(
   for (const name of needed) {
     if (!state.shapes.has(name)) throw new JepaError(`${spec.name}: the parameter ${name} is not part of the state`);
   }
-  const lossName = Object.keys(spec.outputs).find((name) => spec.outputs[name] === update?.loss);
 
   /** The program's own state: optimizer slots, and sums of gradients once there are micro-batches. */
   const own: Residents = new Map();
@@ -174,7 +165,10 @@ async function compile(
       else resident[name] = (own.get(name) ?? state.residents.get(name)) as number;
     }
     const results = await sessions.run(session, feeds, resident);
-    return { values: results.values, renewed: renewed.map((name) => ({ name, tensor: results.resident[nextName(name)] })) };
+    return {
+      values: results.values,
+      renewed: renewed.map((name) => ({ name, tensor: results.resident[nextName(name)] })),
+    };
   }
 
   async function settle(renewed: readonly { name: string; tensor: number }[], keep: boolean): Promise<void> {
@@ -191,7 +185,11 @@ async function compile(
   /** Whether every micro-batch since the first was finite. */
   let accumulatedFinite = true;
 
-  async function run(feeds: Feeds, values?: UpdateValues, { index, count } = { index: 0, count: 1 }): Promise<RunResult> {
+  async function run(
+    feeds: Feeds,
+    values?: UpdateValues,
+    { index, count } = { index: 0, count: 1 },
+  ): Promise<RunResult> {
     const symbols = bindInputs(plan, checks, feeds);
     if (values && !update) throw new JepaError(`${spec.name}: it has no update`);
     const given = new Map<string, HostTensor<DType>>(plan.inputs.map(({ name }) => [feedName(name), feeds[name]]));
@@ -217,7 +215,12 @@ async function compile(
     }
     if (index === 0) {
       for (const { parameter, tensor } of plan.gradients) {
-        await replace(sessions, own, sumName(parameter), await sessions.upload(zeros(tensor.shape as readonly number[])));
+        await replace(
+          sessions,
+          own,
+          sumName(parameter),
+          await sessions.upload(zeros(tensor.shape as readonly number[])),
+        );
       }
       accumulatedFinite = true;
     }
@@ -234,7 +237,7 @@ async function compile(
   }
 
   const lossIsFinite = (outputs: Readonly<Record<string, HostTensor<DType>>>): boolean =>
-    lossName === undefined || Number.isFinite(Number(outputs[lossName].data[0]));
+    Number.isFinite(Number(outputs[plan.outputs[plan.lossIndex].name].data[0]));
   const everything = [...plan.whole.outputs, ...plan.whole.gradients];
 
   return {
@@ -262,12 +265,19 @@ async function compile(
           for (const { parameter, size } of vector.members) {
             const value = given.get(`${slot}/${parameter}`);
             if (!value || value.data.length !== size) {
-              throw new JepaError(`${spec.name}: the optimizer state ${slot} of ${parameter} is missing or has the wrong size`);
+              throw new JepaError(
+                `${spec.name}: the optimizer state ${slot} of ${parameter} is missing or has the wrong size`,
+              );
             }
             joined.set(value.data, at);
             at += size;
           }
-          await replace(sessions, own, input, await sessions.upload({ dtype: 'float32', shape: vector.shape, data: joined }));
+          await replace(
+            sessions,
+            own,
+            input,
+            await sessions.upload({ dtype: 'float32', shape: vector.shape, data: joined }),
+          );
         }
       }),
     flops: (feeds) => countFlops(everything, bindInputs(plan, checks, feeds)),

@@ -11,11 +11,15 @@ export interface EngineOptions {
 }
 
 /** Starts an engine. Close it when done. */
-export async function createEngine({ backend = inNode ? 'cpu' : 'wasm', workers }: EngineOptions = {}): Promise<Engine> {
+export async function createEngine({
+  backend = inNode ? 'cpu' : 'wasm',
+  workers,
+}: EngineOptions = {}): Promise<Engine> {
   if (backend !== 'cpu') return (await import('./engine-single.js')).createSingleEngine(backend);
   if (!inNode) throw new JepaError('engine: the cpu backend runs in Node; a browser has wasm and webgpu');
   const { availableParallelism } = await import('node:os');
   const count = workers ?? availableParallelism();
-  if (!Number.isInteger(count) || count < 1) throw new JepaError(`engine: workers must be a positive whole number, not ${workers}`);
+  if (!Number.isInteger(count) || count < 1)
+    throw new JepaError(`engine: workers must be a positive whole number, not ${workers}`);
   return (await import('./engine-cpu-node.js')).createCpuEngine(count);
 }

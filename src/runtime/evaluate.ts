@@ -34,7 +34,11 @@ export async function evaluate(
     tensor.shape.forEach((dim, axis) => {
       if (typeof dim !== 'number' && evaluateDim(dim, symbols) === undefined) symbols.set(dim.key, value.shape[axis]);
     });
-    ortFeeds[name] = new ort.Tensor(tensor.dtype, value.data as Float32Array, value.shape.length === 0 ? [1] : value.shape);
+    ortFeeds[name] = new ort.Tensor(
+      tensor.dtype,
+      value.data as Float32Array,
+      value.shape.length === 0 ? [1] : value.shape,
+    );
   }
   const results = await session.run(ortFeeds);
   const values: Record<string, HostTensor<DType>> = {};

@@ -11,17 +11,39 @@ export interface Block {
 }
 
 const ALIGNMENT = 64;
+const PAGE = 4096;
 
+/** Blocks given back. They are used again, not freed: an ArrayBuffer over freed memory would be a trap. */
+const spare: Block[] = [];
+
+/** Memory of at least so many bytes, all zero. */
 export function allocate(bytes: number): Block {
-  const size = Math.max(bytes, ALIGNMENT) + ALIGNMENT;
-  const address = koffi.address(koffi.alloc('uint8_t', size));
-  const aligned = (address + BigInt(ALIGNMENT - 1)) & ~BigInt(ALIGNMENT - 1);
-  const block = { address: aligned, bytes };
+  const fits = (block: Block): boolean => block.bytes >= bytes && block.bytes <= 2 * bytes + PAGE;
+  const found = spare.filter(fits).sort((a, b) => a.bytes - b.bytes)[0];
+  const block = found ?? create(bytes);
+  if (found) spare.splice(spare.indexOf(found), 1);
   new Uint8Array(viewOf(block)).fill(0);
   return block;
 }
 
-/** This thread's ArrayBuffer over a block. */
+export function giveBack(...blocks: readonly Block[]): void {
+  spare.push(...blocks);
+}
+
+function create(bytes: number): Block {
+  const address = koffi.address(koffi.alloc('uint8_t', Math.max(bytes, ALIGNMENT) + ALIGNMENT));
+  const aligned = (address + BigInt(ALIGNMENT - 1)) & ~BigInt(ALIGNMENT - 1);
+  return { address: aligned, bytes: Math.max(bytes, ALIGNMENT) };
+}
+
+const views = new Map<bigint, ArrayBuffer>();
+
+/** This thread's ArrayBuffer over a block; always the same one. */
 export function viewOf({ address, bytes }: Block): ArrayBuffer {
-  return koffi.view(address, Math.max(bytes, 1));
+  let view = views.get(address);
+  if (!view) {
+    view = koffi.view(address, bytes) as ArrayBuffer;
+    views.set(address, view);
+  }
+  return view;
 }

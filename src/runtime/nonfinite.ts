@@ -35,7 +35,9 @@ export async function locateNonFinite(
     const { data, dtype } = feeds[name];
     if (dtype === 'float32' && !(data as Float32Array).every(Number.isFinite)) return `input ${name}`;
   }
-  const suspects = order.flatMap((node) => (node.inputs.length === 0 ? [] : node.outputs.filter((t) => t.dtype === 'float32')));
+  const suspects = order.flatMap((node) =>
+    node.inputs.length === 0 ? [] : node.outputs.filter((t) => t.dtype === 'float32'),
+  );
   for (let at = 0; at < suspects.length; at += AT_ONCE) {
     const part = suspects.slice(at, at + AT_ONCE);
     // x - x is 0 for finite x and NaN otherwise; so is the sum of its squares.

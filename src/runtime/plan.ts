@@ -1,16 +1,26 @@
 import { JepaError } from '../base/errors.js';
 import { type HostTensor, sizeOf } from '../base/tensor.js';
 import { gradients } from '../graph/autodiff.js';
-import { type Dim, dimText, evaluateDim, shapeText, symbolsOf } from '../graph/dims.js';
+import { type Dim, dimText, evaluateDim, mapDims, shapeText, symbolsOf } from '../graph/dims.js';
 import { type Backend, lowerGraph, reachable } from '../graph/lower.js';
 import { encodeModel, joinChunks } from '../graph/onnx.js';
-import { checkRanges, collectRangeChecks } from '../graph/ops/index.js';
 import { add, mul } from '../graph/ops/elementwise.js';
+import { checkRanges, collectRangeChecks } from '../graph/ops/index.js';
 import { optimize } from '../graph/passes/optimize.js';
-import { batchAxis, type Placement } from '../graph/passes/placement.js';
 import { cutPhases } from '../graph/passes/phases.js';
-import { SHARE_INPUT, type ExchangeAttrs, shardGraph } from '../graph/passes/shard.js';
-import { type DType, type InputAttrs, input, inputOperator, inScope, type Node, type Operator, parameterOperator, type Tensor } from '../graph/tensor.js';
+import { batchAxis, type Placement } from '../graph/passes/placement.js';
+import { type ExchangeAttrs, ROWS_INPUT, SHARE_INPUT, shardGraph, wholeBatch } from '../graph/passes/shard.js';
+import {
+  type DType,
+  type InputAttrs,
+  input,
+  inputOperator,
+  inScope,
+  type Node,
+  type Operator,
+  parameterOperator,
+  type Tensor,
+} from '../graph/tensor.js';
 import type { Feeds, ProgramSpec } from './program.js';
 import type { UpdateRule } from './update.js';
 
@@ -21,6 +31,8 @@ export interface Plan {
   readonly inputs: readonly { readonly name: string; readonly tensor: Tensor }[];
   readonly parameters: readonly { readonly name: string; readonly tensor: Tensor }[];
   readonly outputs: readonly { readonly name: string; readonly tensor: Tensor; readonly placement: Placement }[];
+  /** Which of the outputs is minimised; -1 without an update. */
+  readonly lossIndex: number;
   /** Gradients of the parameters that the loss reaches, with the group of each. */
   readonly gradients: readonly { readonly parameter: string; readonly group: number; readonly tensor: Tensor }[];
   readonly exchanges: readonly Tensor[];
@@ -32,12 +44,19 @@ export interface Plan {
 export function planProgram(spec: ProgramSpec, workers: number): Plan {
   const batch = spec.batch ?? 'batch';
   const named = Object.entries(spec.outputs);
-  const trained = (spec.update?.groups ?? []).flatMap((group, index) => group.map((tensor) => ({ tensor, group: index })));
-  const lossName = spec.update && named.find(([, tensor]) => tensor === spec.update?.loss)?.[0];
-  if (spec.update && lossName === undefined) {
+  const trained = (spec.update?.groups ?? []).flatMap((group, index) =>
+    group.map((tensor) => ({ tensor, group: index })),
+  );
+  const lossIndex = named.findIndex(([, tensor]) => tensor === spec.update?.loss);
+  if (spec.update && lossIndex < 0) {
     throw new JepaError(`${spec.name}: the loss must be one of the program's outputs`);
   }
-  const all = spec.update ? gradients(spec.update.loss, trained.map((t) => t.tensor)) : [];
+  const all = spec.update
+    ? gradients(
+        spec.update.loss,
+        trained.map((t) => t.tensor),
+      )
+    : [];
   const reached = trained.flatMap(({ tensor, group }, i) => {
     const gradient = all[i];
     return gradient ? [{ parameter: nameOf(tensor), group, tensor: gradient }] : [];
@@ -50,7 +69,9 @@ export function planProgram(spec: ProgramSpec, workers: number): Plan {
       ? shardGraph(optimized, batch)
       : {
           outputs: optimized,
-          placements: optimized.map((t): Placement => (batchAxis(t.shape, batch) < 0 ? 'replicated' : batchAxis(t.shape, batch))),
+          placements: optimized.map(
+            (t): Placement => (batchAxis(t.shape, batch) < 0 ? 'replicated' : batchAxis(t.shape, batch)),
+          ),
           exchanges: [],
           sizes: new Map<string, Dim>(),
         };
@@ -61,16 +82,16 @@ export function planProgram(spec: ProgramSpec, workers: number): Plan {
     return inScope(gradient.node.scope, () => mul(gradient, share));
   });
 
-  const order = reachable([...outputs.slice(0, named.length), ...parts]);
   const leaves = (kind: Operator<InputAttrs>): { name: string; tensor: Tensor }[] =>
-    order
+    reachable(optimized)
       .filter((node) => node.op === (kind as Operator))
       .map((node) => ({ name: (node.attrs as InputAttrs).name, tensor: node.outputs[0] }));
   return {
     spec,
     batch,
-    inputs: leaves(inputOperator).filter(({ name }) => !sizes.has(name) && name !== SHARE_INPUT),
-    parameters: unique(leaves(parameterOperator), spec.name),
+    inputs: unique(leaves(inputOperator), 'inputs', spec.name),
+    parameters: unique(leaves(parameterOperator), 'parameters', spec.name),
+    lossIndex,
     outputs: named.map(([name], i) => ({ name, tensor: outputs[i], placement: placements[i] })),
     gradients: reached.map((g, i) => ({ ...g, tensor: parts[i] })),
     exchanges,
@@ -82,14 +103,17 @@ export function planProgram(spec: ProgramSpec, workers: number): Plan {
 /** Name of an input or parameter. */
 export const nameOf = (leaf: Tensor): string => (leaf.node.attrs as InputAttrs).name;
 
-function unique<T extends { name: string }>(leaves: T[], program: string): T[] {
+function unique<T extends { name: string }>(leaves: T[], kind: string, program: string): T[] {
   const names = new Set<string>();
   for (const { name } of leaves) {
-    if (names.has(name)) throw new JepaError(`${program}: two parameters are called ${name}`);
+    if (names.has(name)) throw new JepaError(`${program}: two ${kind} are called ${name}`);
     names.add(name);
   }
   return leaves;
 }
+
+/** bool input of no other use than to have the size of the whole batch. */
+export const WHOLE_INPUT = 'rows of the batch';
 
 /** One session's model, with the names of the values that enter and leave it. */
 export interface PhaseModel {
@@ -115,7 +139,10 @@ export function buildPhases(plan: Plan, backend: Backend): PhaseModels {
   ];
   const types: Record<string, DType> = {};
   const carriedName = (t: Tensor): string => `value ${t.node.id}.${t.index}`;
-  const cut = cutPhases(finals.map((f) => f.tensor), plan.exchanges);
+  const cut = cutPhases(
+    finals.map((f) => f.tensor),
+    plan.exchanges,
+  );
   const phases = cut.map((phase, p): PhaseModel => {
     const leaves = phase.nodes
       .filter((node) => node.op === (inputOperator as Operator) || node.op === (parameterOperator as Operator))
@@ -123,26 +150,78 @@ export function buildPhases(plan: Plan, backend: Backend): PhaseModels {
     const carried = phase.carriedIn.map((tensor) => ({ name: carriedName(tensor), tensor }));
     const wanted = new Set<Tensor>(phase.produced);
     const outputs = [
-      ...finals.filter(({ tensor }) => wanted.has(tensor) || (p === cut.length - 1 && phase.carriedIn.includes(tensor))),
+      ...finals.filter(
+        ({ tensor }) => wanted.has(tensor) || (p === cut.length - 1 && phase.carriedIn.includes(tensor)),
+      ),
       ...cut.slice(p + 1).flatMap((later) => later.carriedIn.filter((t) => wanted.has(t))),
       ...phase.exchanges.map((e) => e.value),
     ].map((o) => ('node' in o ? { name: carriedName(o), tensor: o } : o));
     const distinct = [...new Map(outputs.map((o) => [o.name, o])).values()];
-    const used = usedLeaves(distinct.map((o) => o.tensor), new Set(carried.map((c) => c.tensor)));
-    const inputs = [...leaves.filter((l) => used.has(l.tensor)), ...carried.filter((c) => used.has(c.tensor))];
-    const nodes = phase.nodes.filter((node) => node.op !== (inputOperator as Operator) && node.op !== (parameterOperator as Operator));
-    const graph = lowerGraph(inputs, distinct, [...inputs.map((i) => i.tensor.node), ...nodes.filter((n) => used.has(n))].filter(firstOnly()), backend);
+    const used = usedLeaves(
+      distinct.map((o) => o.tensor),
+      new Set(carried.map((c) => c.tensor)),
+    );
+    const given = [...leaves.filter((l) => used.has(l.tensor)), ...carried.filter((c) => used.has(c.tensor))];
+    const inputs = [
+      ...given,
+      ...symbolInputs(
+        plan,
+        given,
+        phase.nodes.filter((n) => used.has(n)),
+      ),
+    ];
+    const nodes = phase.nodes.filter(
+      (node) => node.op !== (inputOperator as Operator) && node.op !== (parameterOperator as Operator),
+    );
+    const graph = lowerGraph(
+      inputs,
+      distinct,
+      [...inputs.map((i) => i.tensor.node), ...nodes.filter((n) => used.has(n))].filter(firstOnly()),
+      backend,
+    );
     for (const { name, tensor } of [...inputs, ...distinct]) types[name] = tensor.dtype;
     for (const e of phase.exchanges) types[carriedName(e.result)] = e.result.dtype;
     return {
       model: joinChunks(encodeModel(graph).model),
       inputs: inputs.map((i) => i.name),
       outputs: distinct.map((o) => o.name),
-      exchanges: phase.exchanges.map((e) => ({ value: carriedName(e.value), result: carriedName(e.result), attrs: e.attrs })),
+      exchanges: phase.exchanges.map((e) => ({
+        value: carriedName(e.value),
+        result: carriedName(e.result),
+        attrs: e.attrs,
+      })),
       scopes: graph.scopes,
     };
   });
   return { phases, types };
+}
+
+/** Inputs that a model needs only because a dimension of theirs is used: a phase may lack the values that had it. */
+function symbolInputs(
+  plan: Plan,
+  inputs: readonly { readonly tensor: Tensor }[],
+  nodes: readonly Node[],
+): { name: string; tensor: Tensor }[] {
+  const plain = (tensor: Tensor): string[] =>
+    tensor.shape.flatMap((dim) =>
+      symbolsOf(dim).length === 1 && symbolsOf(dim)[0] === dimText(dim) ? [dimText(dim)] : [],
+    );
+  const missing = new Set<string>();
+  const need = (dim: Dim): Dim => {
+    for (const symbol of symbolsOf(dim)) missing.add(symbol);
+    return dim;
+  };
+  for (const node of nodes) {
+    for (const t of node.outputs) t.shape.forEach(need);
+    mapDims(node.attrs, need);
+  }
+  for (const { tensor } of inputs) for (const symbol of plain(tensor)) missing.delete(symbol);
+  const sources = [
+    { name: ROWS_INPUT, tensor: input(ROWS_INPUT, [plan.batch], 'int32') },
+    { name: WHOLE_INPUT, tensor: input(WHOLE_INPUT, [wholeBatch(plan.batch)], 'bool') },
+    ...plan.inputs,
+  ];
+  return sources.filter(({ tensor }) => plain(tensor).filter((symbol) => missing.delete(symbol)).length > 0);
 }
 
 const firstOnly = (): ((node: Node) => boolean) => {
@@ -187,7 +266,20 @@ export function updateModel(rule: UpdateRule, following: boolean, backend: Backe
     leaves.push(target, momentum, rest);
   }
   const inputs = leaves.map((tensor) => ({ name: nameOf(tensor), tensor }));
-  return joinChunks(encodeModel(lowerGraph(inputs, outputs, reachable([...outputs.map((o) => o.tensor), ...leaves]), backend)).model);
+  return joinChunks(
+    encodeModel(lowerGraph(inputs, outputs, reachable([...outputs.map((o) => o.tensor), ...leaves]), backend)).model,
+  );
+}
+
+/** The step of a follower whose online parameter is not updated. */
+export function followModel(backend: Backend): Uint8Array {
+  const [target, online] = ['target', 'parameter'].map((name) => input(name, ['n']));
+  const [momentum, rest] = ['momentum', 'rest'].map((name) => input(name, []));
+  const inputs = [target, online, momentum, rest].map((tensor) => ({ name: nameOf(tensor), tensor }));
+  const out = follow(target, online, momentum, rest);
+  return joinChunks(
+    encodeModel(lowerGraph(inputs, [{ name: 'target out', tensor: out }], reachable([out]), backend)).model,
+  );
 }
 
 /** target <- momentum * target + (1 - momentum) * online. */
@@ -195,7 +287,11 @@ export const follow = (target: Tensor, online: Tensor, momentum: Tensor, rest: T
   add(mul(target, momentum), mul(online, rest));
 
 /** Binds the symbols of the inputs' shapes; checks every input's presence, type, shape and range of indices. */
-export function bindInputs(plan: Plan, checks: ReturnType<typeof collectRangeChecks>, feeds: Feeds): Map<string, number> {
+export function bindInputs(
+  plan: Plan,
+  checks: ReturnType<typeof collectRangeChecks>,
+  feeds: Feeds,
+): Map<string, number> {
   const symbols = new Map<string, number>();
   const program = plan.spec.name;
   for (const { name, tensor } of plan.inputs) {
@@ -207,10 +303,17 @@ export function bindInputs(plan: Plan, checks: ReturnType<typeof collectRangeChe
       throw new JepaError(`${program}: the input ${name} is ${got}, but the program takes ${expected}`);
     }
     if (value.data.length !== sizeOf(value.shape)) {
-      throw new JepaError(`${program}: the input ${name} holds ${value.data.length} values, too few or many for ${got}`);
+      throw new JepaError(
+        `${program}: the input ${name} holds ${value.data.length} values, too few or many for ${got}`,
+      );
     }
     tensor.shape.forEach((dim, axis) => {
-      if (typeof dim !== 'number' && evaluateDim(dim, symbols) === undefined && symbolsOf(dim).length === 1 && symbolsOf(dim)[0] === dimText(dim)) {
+      if (
+        typeof dim !== 'number' &&
+        evaluateDim(dim, symbols) === undefined &&
+        symbolsOf(dim).length === 1 &&
+        symbolsOf(dim)[0] === dimText(dim)
+      ) {
         symbols.set(dim.key, value.shape[axis]);
       }
     });

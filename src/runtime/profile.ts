@@ -28,7 +28,11 @@ export function mergeProfiles(files: readonly unknown[], scopes: ReadonlyMap<str
   }
   return {
     total,
-    scopes: [...byScope].map(([name, milliseconds]) => ({ name, milliseconds })).sort((a, b) => b.milliseconds - a.milliseconds),
-    operators: [...byOperator].map(([name, entry]) => ({ name, ...entry })).sort((a, b) => b.milliseconds - a.milliseconds),
+    scopes: [...byScope]
+      .map(([name, milliseconds]) => ({ name, milliseconds }))
+      .sort((a, b) => b.milliseconds - a.milliseconds),
+    operators: [...byOperator]
+      .map(([name, entry]) => ({ name, ...entry }))
+      .sort((a, b) => b.milliseconds - a.milliseconds),
   };
 }

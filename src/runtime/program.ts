@@ -51,7 +51,11 @@ export interface Program {
    * Runs the program. A training program updates its state if `update` is given. With `accumulate`, the gradients of
    * several runs (micro-batches) are averaged, and the last of them updates.
    */
-  run(feeds: Feeds, update?: UpdateValues, accumulate?: { readonly index: number; readonly count: number }): Promise<RunResult>;
+  run(
+    feeds: Feeds,
+    update?: UpdateValues,
+    accumulate?: { readonly index: number; readonly count: number },
+  ): Promise<RunResult>;
   /** Optimizer state by `<slot>/<parameter>`. */
   readSlots(): Promise<Map<string, HostTensor<'float32'>>>;
   writeSlots(values: ReadonlyMap<string, HostTensor<'float32'>>): Promise<void>;

@@ -10,7 +10,9 @@ export interface Call {
   readonly args: readonly unknown[];
 }
 
-export type Answer = { readonly id: number; readonly result: unknown } | { readonly id: number; readonly error: string };
+export type Answer =
+  | { readonly id: number; readonly result: unknown }
+  | { readonly id: number; readonly error: string };
 
 /** Sessions in a web worker, so that a step does not freeze the page. State stays in the worker. */
 export async function openSessionsInWorker(backend: Backend): Promise<Sessions> {

@@ -20,7 +20,7 @@ function transferable({ method }: Call, result: unknown): Transferable[] {
   return Object.values((result as SessionResults).values).map((value) => value.data.buffer as ArrayBuffer);
 }
 
-onmessage = async ({ data }: MessageEvent<Call>) => {
+addEventListener('message', async ({ data }: MessageEvent<Call>) => {
   let reply: Answer;
   let transfer: Transferable[] = [];
   try {
@@ -31,4 +31,4 @@ onmessage = async ({ data }: MessageEvent<Call>) => {
     reply = { id: data.id, error: error instanceof Error ? error.message : String(error) };
   }
   postMessage(reply, { transfer });
-};
+});

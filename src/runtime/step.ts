@@ -97,7 +97,11 @@ export function stepModel(plan: Plan, kind: ModelKind, backend: Backend): StepMo
   const leaves = new Map<string, Tensor>();
   for (const { name, tensor } of plan.inputs) leaves.set(feedName(name), tensor);
   for (const { name, tensor } of plan.parameters) leaves.set(parameterName(name), tensor);
-  const leaf = (name: string, shape: readonly number[], make: (name: string, shape: readonly number[]) => Tensor = input): Tensor => {
+  const leaf = (
+    name: string,
+    shape: readonly number[],
+    make: (name: string, shape: readonly number[]) => Tensor = input,
+  ): Tensor => {
     const tensor = leaves.get(name) ?? make(name, shape);
     leaves.set(name, tensor);
     return tensor;
@@ -158,7 +162,14 @@ function addUpdate(
     const scalars = Object.fromEntries(update.rule.scalars.map((name) => [name, leaf(scalarName(group, name), [])]));
     const result = update.rule.update(old, mul(gradient, scale), slots, scalars);
     for (const slot of update.rule.slots) renew(slotName(slot, vector), result.slots[slot]);
-    const parts = members.length > 1 ? split(result.parameter, 0, members.map((m) => m.size)) : [result.parameter];
+    const parts =
+      members.length > 1
+        ? split(
+            result.parameter,
+            0,
+            members.map((m) => m.size),
+          )
+        : [result.parameter];
     members.forEach((m, i) => {
       renewed.set(m.parameter, reshape(parts[i], m.shape));
     });

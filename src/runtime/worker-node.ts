@@ -2,11 +2,26 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import * as ort from 'onnxruntime-node';
 import { type Block, viewOf } from './memory-node.js';
-import { CONTROL, type Message, type PhaseDefinition, type ProgramDefinition, type Reply, type RunReply, type RunRequest, type UpdateDefinition } from './worker-protocol.js';
 import { reduceModel } from './reduce.js';
+import {
+  CONTROL,
+  type Message,
+  OTHER_FAILED,
+  type PhaseDefinition,
+  type ProgramDefinition,
+  type Reply,
+  type RunReply,
+  type RunRequest,
+  type UpdateDefinition,
+} from './worker-protocol.js';
 
 /** One worker thread of the CPU backend: its own single-threaded sessions, on its slice of every batch. */
-const { index, count, control: controlBuffer, sums: sumsBuffer } = workerData as {
+const {
+  index,
+  count,
+  control: controlBuffer,
+  sums: sumsBuffer,
+} = workerData as {
   index: number;
   count: number;
   control: SharedArrayBuffer;
@@ -33,25 +48,17 @@ interface LoadedUpdate {
   readonly gradients: readonly Float32Array[];
   /** Sum over micro-batches, made when first needed. */
   accumulated: Float32Array | null;
+  /** Whether a loss since the first micro-batch was not finite. */
+  spoiled: boolean;
   readonly slots: readonly Float32Array[];
   readonly plain: Session;
   readonly following: Session;
+  readonly follow: Session | null;
   /** Sums k gradients; one session for each k in use. */
   readonly reduce: Map<number, Session>;
 }
 
 const programs = new Map<number, LoadedProgram>();
-const buffers = new Map<bigint, { bytes: number; buffer: ArrayBuffer }>();
-
-/** This thread's view of a block; made once. */
-function bufferOf(block: Block): ArrayBuffer {
-  const known = buffers.get(block.address);
-  if (known && known.bytes === block.bytes) return known.buffer;
-  const buffer = viewOf(block);
-  buffers.set(block.address, { bytes: block.bytes, buffer });
-  return buffer;
-}
-
 const ARRAYS = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
 type DType = keyof typeof ARRAYS;
 
@@ -62,8 +69,10 @@ const scalar = (value: number): Tensor => tensor('float32', Float32Array.of(valu
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 let profileFolder: string | null = null;
-const openSession = (model: Uint8Array): Promise<Session> =>
-  ort.InferenceSession.create(model, {
+const profiled: Session[] = [];
+
+async function openSession(model: Uint8Array): Promise<Session> {
+  const session = await ort.InferenceSession.create(model, {
     executionProviders: ['cpu'],
     // Our own passes have chosen the operators; the runtime's would undo them.
     graphOptimizationLevel: 'disabled',
@@ -71,8 +80,13 @@ const openSession = (model: Uint8Array): Promise<Session> =>
     interOpNumThreads: 1,
     executionMode: 'sequential',
     logSeverityLevel: 4,
-    ...(profileFolder ? { enableProfiling: true, profileFilePrefix: `${profileFolder}/worker${index}` } : {}),
+    ...(profileFolder
+      ? { enableProfiling: true, profileFilePrefix: `${profileFolder}/worker${index}-${profiled.length}` }
+      : {}),
   });
+  if (profileFolder) profiled.push(session);
+  return session;
+}
 
 /** Waits until every worker is here. A worker that failed raises the abort flag, which ends the wait of the others. */
 function barrier(): void {
@@ -86,29 +100,31 @@ function barrier(): void {
   }
   while (Atomics.load(control, CONTROL.generation) === generation) {
     Atomics.wait(control, CONTROL.generation, generation, 200);
-    if (Atomics.load(control, CONTROL.abort) !== 0) throw new Error('another worker failed');
+    if (Atomics.load(control, CONTROL.abort) !== 0) throw new Error(OTHER_FAILED);
   }
 }
 
 async function load(id: number, definition: ProgramDefinition): Promise<void> {
   const sessions: Session[] = [];
   for (const { model } of definition.phases) sessions.push(await openSession(model));
-  const state = new Float32Array(bufferOf(definition.state));
+  const state = new Float32Array(viewOf(definition.state));
   const slice = (flat: Float32Array, offset: number, shape: readonly number[]): Tensor =>
     tensor('float32', flat.subarray(offset, offset + sizeOf(shape)), shape);
   const parameters = new Map(definition.parameters.map((p) => [p.name, slice(state, p.offset, p.shape)]));
   let update: LoadedUpdate | null = null;
   const gradients: Values = new Map();
   if (definition.update) {
-    const floats = (block: Block): Float32Array => new Float32Array(bufferOf(block));
+    const floats = (block: Block): Float32Array => new Float32Array(viewOf(block));
     update = {
       definition: definition.update,
       state,
       gradients: definition.update.gradients.map(floats),
       accumulated: null,
+      spoiled: false,
       slots: definition.update.slots.map((slot) => floats(slot.block)),
       plain: await openSession(definition.update.plain),
       following: await openSession(definition.update.following),
+      follow: definition.update.follow && (await openSession(definition.update.follow)),
       reduce: new Map(),
     };
     for (const g of definition.gradients) gradients.set(g.name, slice(update.gradients[index], g.offset, g.shape));
@@ -117,14 +133,13 @@ async function load(id: number, definition: ProgramDefinition): Promise<void> {
 }
 
 async function run(request: RunRequest): Promise<RunReply> {
-  const start = performance.now();
   const program = programs.get(request.id);
   if (!program) throw new Error(`program ${request.id} is not loaded`);
   const { definition } = program;
   const mine = request.rows[index];
   const values: Values = new Map(program.parameters);
   if (mine.count > 0) placeFeeds(program, request, values);
-  const outputBuffer = bufferOf(request.outputBlock);
+  const outputBuffer = viewOf(request.outputBlock);
 
   for (let p = 0; p < definition.phases.length; p++) {
     const phase = definition.phases[p];
@@ -135,13 +150,13 @@ async function run(request: RunRequest): Promise<RunReply> {
   let gradientNorm = Number.NaN;
   let finite = true;
   if (request.update && program.update) {
-    ({ gradientNorm, finite } = await update(program.update, request, values, definition));
+    ({ gradientNorm, finite } = await update(program.update, request, values));
   }
-  return { gradientNorm, finite, milliseconds: performance.now() - start };
+  return { gradientNorm, finite };
 }
 
 function placeFeeds({ definition }: LoadedProgram, request: RunRequest, values: Values): void {
-  const buffer = bufferOf(request.feedBlock);
+  const buffer = viewOf(request.feedBlock);
   const { start, count: rows } = request.rows[index];
   for (const { name, axis } of definition.feeds) {
     const { offset, shape } = request.feeds[name];
@@ -168,6 +183,17 @@ function placeFeeds({ definition }: LoadedProgram, request: RunRequest, values: 
     values.set(name, tensor(dtype, copy, sliced));
   }
   for (const [name, value] of Object.entries(request.sizes)) values.set(name, scalar(value));
+  const { own, whole } = definition.rowInputs;
+  if (own in definition.types)
+    values.set(
+      own,
+      tensor(
+        'int32',
+        Int32Array.from({ length: rows }, (_, i) => start + i),
+        [rows],
+      ),
+    );
+  if (whole in definition.types) values.set(whole, tensor('bool', new Uint8Array(request.batch), [request.batch]));
 }
 
 async function runPhase(program: LoadedProgram, p: number, values: Values): Promise<void> {
@@ -181,19 +207,17 @@ async function runPhase(program: LoadedProgram, p: number, values: Values): Prom
 }
 
 function exchange(phase: PhaseDefinition, request: RunRequest, values: Values, { types }: ProgramDefinition): void {
-  const buffer = bufferOf(request.exchangeBlock);
+  const buffer = viewOf(request.exchangeBlock);
   const mine = request.rows[index];
   for (const { value, kind, axis } of phase.exchanges) {
     const { offset, shape } = request.exchanges[value];
     if (mine.count === 0) continue;
     const dtype = types[value];
     const local = values.get(value)?.data as Float32Array;
-    if (kind === 'sum') {
-      new Float32Array(buffer, offset + index * sizeOf(shape) * 4, sizeOf(shape)).set(local);
-    } else {
-      const all = new ARRAYS[dtype](buffer, offset, sizeOf(shape));
-      copySlice(local, all, shape, axis, mine, request.batch);
-    }
+    const at = kind === 'sum' ? offset + index * sizeOf(shape) * 4 : offset;
+    const shared = new ARRAYS[dtype](buffer, at, sizeOf(shape));
+    if (kind === 'sum') shared.set(local);
+    else copySlice(local, shared, shape, axis, mine, request.batch);
   }
   barrier();
   for (const { value, result, kind } of phase.exchanges) {
@@ -204,13 +228,13 @@ function exchange(phase: PhaseDefinition, request: RunRequest, values: Values, {
       values.set(result, tensor(dtype, new ARRAYS[dtype](buffer, offset, size), shape));
       continue;
     }
-    const total = new Float32Array(size);
+    const total = new ARRAYS[dtype](size);
     request.rows.forEach(({ count: rows }, worker) => {
       if (rows === 0) return;
-      const part = new Float32Array(buffer, offset + worker * size * 4, size);
+      const part = new ARRAYS[dtype](buffer, offset + worker * size * 4, size);
       for (let i = 0; i < size; i++) total[i] += part[i];
     });
-    values.set(result, tensor('float32', total, shape));
+    values.set(result, tensor(dtype, total, shape));
   }
 }
 
@@ -227,7 +251,8 @@ function copySlice(
   const inner = sizeOf(shape.slice(axis + 1)) * unit;
   const outer = sizeOf(shape.slice(0, axis));
   const stride = inner * batch;
-  for (let o = 0; o < outer; o++) whole.set(local.subarray(o * rows * inner, (o + 1) * rows * inner) as never, o * stride + start * inner);
+  for (let o = 0; o < outer; o++)
+    whole.set(local.subarray(o * rows * inner, (o + 1) * rows * inner) as never, o * stride + start * inner);
 }
 
 function writeOutputs(definition: ProgramDefinition, request: RunRequest, values: Values, buffer: ArrayBuffer): void {
@@ -237,10 +262,11 @@ function writeOutputs(definition: ProgramDefinition, request: RunRequest, values
     const dtype = definition.types[name];
     const local = values.get(name)?.data as Float32Array;
     const size = sizeOf(shape);
-    if (placement === 'partial') new Float32Array(buffer, offset + index * size * 4, size).set(local);
+    if (placement === 'partial') new ARRAYS[dtype](buffer, offset + index * size * 4, size).set(local);
     else if (placement === 'replicated') {
       if (index === active) new ARRAYS[dtype](buffer, offset, size).set(local as never);
-    } else copySlice(local, new ARRAYS[dtype](buffer, offset, size), shape, placement, request.rows[index], request.batch);
+    } else
+      copySlice(local, new ARRAYS[dtype](buffer, offset, size), shape, placement, request.rows[index], request.batch);
   }
 }
 
@@ -259,25 +285,21 @@ async function update(
   state: LoadedUpdate,
   request: RunRequest,
   values: Values,
-  definition: ProgramDefinition,
 ): Promise<{ gradientNorm: number; finite: boolean }> {
   const plan = request.update as NonNullable<RunRequest['update']>;
   const active = request.rows.flatMap(({ count: rows }, worker) => (rows > 0 ? [worker] : []));
-  // Losses are looked at before anything is written, so that a bad step leaves the state as it was.
-  let bad = 0;
-  for (const { name, placement } of definition.outputs) {
-    if (placement === 'partial' && active.includes(index)) {
-      for (const v of values.get(name)?.data as Float32Array) if (!Number.isFinite(v)) bad = Number.NaN;
-    }
-  }
+  // The loss is looked at before anything is written, so that a bad step leaves the state as it was.
+  const loss = active.includes(index) ? (values.get(state.definition.loss)?.data as Float32Array) : [0];
+  state.spoiled = (state.spoiled && !plan.begin) || !Number.isFinite(loss[0]);
   barrier();
   const mine = share(state.definition.pieces);
   const sumSession = state.reduce.get(active.length) ?? (await openSession(reduceModel(active.length)));
   state.reduce.set(active.length, sumSession);
   const accumulating = !(plan.begin && plan.finish);
   if (accumulating && !state.accumulated) state.accumulated = new Float32Array(state.definition.length);
-  let squares = bad;
-  for (const { offset, length } of mine) {
+  let squares = state.spoiled ? Number.NaN : 0;
+  for (const { group, offset, length } of mine) {
+    if (group < 0) continue;
     const feeds: Record<string, Tensor> = {};
     active.forEach((worker, i) => {
       feeds[`part${i}`] = vector(state.gradients[worker].subarray(offset, offset + length));
@@ -308,6 +330,12 @@ async function update(
   const rest = scalar(1 - plan.momentum);
   for (const { group, offset, length, target } of mine) {
     const piece = (flat: Float32Array, at = offset): Tensor => vector(flat.subarray(at, at + length));
+    if (group < 0) {
+      const followed = piece(state.state, target);
+      const feeds = { parameter: piece(state.state), target: followed, momentum, rest };
+      await state.follow?.run(feeds as never, { 'target out': followed } as never);
+      continue;
+    }
     const source = accumulating ? (state.accumulated as Float32Array) : state.gradients[active[0]];
     const feeds: Record<string, Tensor> = { parameter: piece(state.state), gradient: piece(source), scale };
     const fetches: Record<string, Tensor> = { 'parameter out': feeds.parameter };
@@ -340,6 +368,13 @@ function sumOfSquares(values: Float32Array): number {
   return sum;
 }
 
+function sessionsOf(id: number): Session[] {
+  const program = programs.get(id);
+  if (!program) return [];
+  const { update: u, sessions } = program;
+  return [...sessions, ...(u ? [u.plain, u.following, ...(u.follow ? [u.follow] : []), ...u.reduce.values()] : [])];
+}
+
 async function handle(message: Message): Promise<Reply> {
   try {
     if (message.kind === 'load') {
@@ -350,16 +385,11 @@ async function handle(message: Message): Promise<Reply> {
     if (message.kind === 'profile') {
       profileFolder = message.folder;
       if (message.folder !== null) return { ok: true, result: null };
-      const program = programs.get(message.id);
-      const files = program ? program.sessions.map((s) => (s.endProfiling() as unknown as string) ?? '') : [];
-      return { ok: true, result: files };
+      for (const session of profiled.splice(0)) session.endProfiling();
+      return { ok: true, result: null };
     }
-    const program = programs.get(message.id);
+    for (const session of sessionsOf(message.id)) await session.release();
     programs.delete(message.id);
-    if (program) {
-      const { update: u, sessions } = program;
-      for (const session of [...sessions, ...(u ? [u.plain, u.following, ...u.reduce.values()] : [])]) await session.release();
-    }
     return { ok: true, result: null };
   } catch (error) {
     Atomics.store(control, CONTROL.abort, 1);

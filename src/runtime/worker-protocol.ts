@@ -1,4 +1,3 @@
-import type { HostDType } from '../base/tensor.js';
 import type { Block } from './memory-node.js';
 
 /** A value in a block of shared memory: byte offset and shape. */
@@ -12,7 +11,12 @@ export interface PhaseDefinition {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   /** Done after the phase, in order. */
-  readonly exchanges: readonly { readonly value: string; readonly result: string; readonly kind: 'sum' | 'gather'; readonly axis: number }[];
+  readonly exchanges: readonly {
+    readonly value: string;
+    readonly result: string;
+    readonly kind: 'sum' | 'gather';
+    readonly axis: number;
+  }[];
 }
 
 /** Everything a worker must know to run its part of a program. Values have one namespace of names. */
@@ -27,6 +31,8 @@ export interface ProgramDefinition {
   /** Gradients: output name and offset in floats in the worker's gradient block. */
   readonly gradients: readonly { readonly name: string; readonly offset: number; readonly shape: readonly number[] }[];
   readonly outputs: readonly { readonly name: string; readonly placement: number | 'replicated' | 'partial' }[];
+  /** Inputs about the batch itself: the numbers of the worker's rows, and anything with as many rows as the whole. */
+  readonly rowInputs: { readonly own: string; readonly whole: string };
   readonly state: Block;
   readonly update: UpdateDefinition | null;
 }
@@ -38,18 +44,28 @@ export interface UpdateDefinition {
   readonly length: number;
   readonly slots: readonly { readonly name: string; readonly block: Block }[];
   readonly scalars: readonly string[];
-  /** Pieces of the flat state that one update session handles at a time; `target` is the follower's offset or -1. */
-  readonly pieces: readonly { readonly group: number; readonly offset: number; readonly length: number; readonly target: number }[];
+  /** Output that must be finite for an update to happen. */
+  readonly loss: string;
+  /** Pieces of the flat state that one session handles at a time; `target` is the follower's offset or -1. */
+  readonly pieces: readonly {
+    readonly group: number;
+    readonly offset: number;
+    readonly length: number;
+    readonly target: number;
+  }[];
   /** Update models without and with a follower. */
   readonly plain: Uint8Array;
   readonly following: Uint8Array;
+  /** For pieces of no group (-1): followers of parameters that are not updated. */
+  readonly follow: Uint8Array | null;
 }
 
 export type Message =
   | { readonly kind: 'load'; readonly id: number; readonly program: ProgramDefinition }
   | { readonly kind: 'unload'; readonly id: number }
   | ({ readonly kind: 'run' } & RunRequest)
-  | { readonly kind: 'profile'; readonly id: number; readonly folder: string | null };
+  /** With a folder, sessions opened from now on write profiles there; with null, they end them. */
+  | { readonly kind: 'profile'; readonly folder: string | null };
 
 export interface RunRequest {
   readonly id: number;
@@ -80,13 +96,16 @@ export interface RunReply {
   readonly gradientNorm: number;
   /** False when a loss or gradient was not finite: nothing was updated then. */
   readonly finite: boolean;
-  readonly milliseconds: number;
 }
 
-export type Reply = { readonly ok: true; readonly result: RunReply | string[] | null } | { readonly ok: false; readonly error: string };
+export type Reply =
+  | { readonly ok: true; readonly result: RunReply | null }
+  | { readonly ok: false; readonly error: string };
+
+/** What a worker says that stopped because another did. */
+export const OTHER_FAILED = 'another worker failed';
 
 /** Where the parts of the shared control array lie (Int32). */
 export const CONTROL = { arrived: 0, generation: 1, abort: 2, length: 8 } as const;
 
 export const BYTES: Record<'float32' | 'int32' | 'bool', number> = { float32: 4, int32: 4, bool: 1 };
-export type { HostDType };

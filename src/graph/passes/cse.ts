@@ -1,5 +1,12 @@
 import type { HostTensor } from '../../base/tensor.js';
-import { type ConstantAttrs, constantOperator, inputOperator, type Operator, parameterOperator, type Tensor } from '../tensor.js';
+import {
+  type ConstantAttrs,
+  constantOperator,
+  inputOperator,
+  type Operator,
+  parameterOperator,
+  type Tensor,
+} from '../tensor.js';
 import { keep, transform } from './transform.js';
 
 /** Common subexpressions: two applications of one operator to the same inputs with the same attributes become one. */

@@ -1,6 +1,13 @@
 import { reachable } from '../lower.js';
-import { constantOperator, inputOperator, type Node, type Operator, parameterOperator, type Tensor } from '../tensor.js';
-import { exchangeOperator, type ExchangeAttrs } from './shard.js';
+import {
+  constantOperator,
+  inputOperator,
+  type Node,
+  type Operator,
+  parameterOperator,
+  type Tensor,
+} from '../tensor.js';
+import { type ExchangeAttrs, exchangeOperator } from './shard.js';
 
 /** One session's part of a graph that is cut at exchanges. */
 export interface Phase {

@@ -14,26 +14,28 @@ export interface Held {
 
 type Rule = (node: Node, held: readonly Held[], batch: string) => Placement | undefined;
 
-/** Placement of a node's outputs if it is applied to what a worker holds; undefined when that would be wrong. */
+/**
+ * Placement of a node's outputs if it is applied to what a worker holds; undefined when that would be wrong. Operators
+ * without a rule work on whole values only.
+ */
 export function placementOf(node: Node, held: readonly Held[], batch: string): Placement | undefined {
   const rule = RULES[node.op.name] ?? (POINTWISE.has(node.op.name) ? pointwise : undefined);
-  const placements = held.map((h) => h.placement);
-  if (placements.every((p) => p === 'replicated') && !mentionsBatch(node, batch)) return 'replicated';
-  return rule?.(node, held, batch);
+  if (held.some((h) => h.placement !== 'replicated')) return rule?.(node, held, batch);
+  // Rows that are all alike are made where they are needed.
+  return node.op.name === 'broadcast_to' ? (rule?.(node, held, batch) ?? 'replicated') : 'replicated';
 }
 
 const isSliced = (p: Placement): p is number => typeof p === 'number';
-
-/** The result would have a batch dimension although no input has one (a broadcast to the batch). */
-const mentionsBatch = (node: Node, batch: string): boolean => node.outputs.some((t) => batchAxis(t.shape, batch) >= 0);
 
 export const batchAxis = (shape: readonly Dim[], batch: string): number =>
   shape.findIndex((dim) => symbolsOf(dim).includes(batch));
 
 const POINTWISE = new Set(
-  ('neg abs sign exp log sqrt reciprocal erf erfinv tanh sigmoid sin cos floor ceil round relu gelu log1p expm1 softplus ' +
+  (
+    'neg abs sign exp log sqrt reciprocal erf erfinv tanh sigmoid sin cos floor ceil round relu gelu log1p expm1 softplus harmonics ' +
     'pow_scalar clip leaky_relu elu hardtanh smooth_l1 add sub mul div pow atan2 maximum minimum equal less less_equal ' +
-    'greater greater_equal logical_and logical_or logical_not cast where stop_gradient check_range').split(' '),
+    'greater greater_equal logical_and logical_or logical_not cast where stop_gradient check_range'
+  ).split(' '),
 );
 /** f(a + b) = f(a) + f(b), in one input. */
 const LINEAR = new Set(['neg', 'stop_gradient']);
@@ -177,7 +179,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   batched_gather: (_, [x, index]) => (x.placement === 0 && index.placement === 0 ? 0 : undefined),
   batched_scatter_add: (_, [grad, index]) => (grad.placement === 0 && index.placement === 0 ? 0 : undefined),
   standardize: (node, [x]) =>
-    isSliced(x.placement) && !(node.attrs as { axes: readonly number[] }).axes.includes(x.placement) ? x.placement : undefined,
+    isSliced(x.placement) && !(node.attrs as { axes: readonly number[] }).axes.includes(x.placement)
+      ? x.placement
+      : undefined,
   gather: (node, [x, index]) => {
     const { axis } = node.attrs as { axis: number };
     if (x.placement === 'replicated' && isSliced(index.placement)) return axis;
