@@ -150,7 +150,8 @@ function shapeOf(
     throw new JepaError(
       `${what}: no ${name}; the names start with ${[...stored.keys()].slice(0, 4).map(quoted).join(', ')}`,
     );
-  if (shape.length !== rank) throw new JepaError(`${what}: ${name} is [${shape}], ${rank} dimensions were expected`);
+  if (shape.length !== rank)
+    throw new JepaError(`${what}: ${name} is ${quoted(shape)}, ${rank} dimensions were expected`);
   return shape;
 }
 

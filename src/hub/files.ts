@@ -35,7 +35,7 @@ export function fileSource(path: string): ByteSource {
   }
 }
 
-/** Opens a file, hands it to `use`, and closes it. */
+/** Opens a file, hands it to `use`, and closes it when `use` returns (which must not read later). */
 export function withFile<T>(path: string, use: (source: ByteSource) => T): T {
   const source = fileSource(path);
   try {

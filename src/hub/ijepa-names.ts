@@ -126,11 +126,11 @@ export function checkNames(
     ...list('missing', missing.map(quoted)),
     ...list(
       'unexpected',
-      unexpected.map((name) => `${quoted(name)} [${found.get(name)!.shape}]`),
+      unexpected.map((name) => `${quoted(name)} ${quoted(found.get(name)!.shape)}`),
     ),
     ...list(
       'of another shape',
-      misshapen.map(([name, shape]) => `${quoted(name)} is [${found.get(name)!.shape}] instead of [${shape}]`),
+      misshapen.map(([name, shape]) => `${quoted(name)} is ${quoted(found.get(name)!.shape)} instead of [${shape}]`),
     ),
   ];
   if (problems.length > 0)

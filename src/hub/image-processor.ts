@@ -26,7 +26,10 @@ export function parseImageProcessor(config: JsonObject, name: string): Transform
     const code = config.resample ?? RESAMPLE.bilinear;
     const filter = code === RESAMPLE.bilinear ? 'bilinear' : code === RESAMPLE.bicubic ? 'bicubic' : undefined;
     if (!filter) return refuse(`"resample" ${quoted(code)} is not supported; 2 (bilinear) and 3 (bicubic) are`);
-    const shortest = isJsonObject(config.size) ? config.size.shortest_edge : undefined;
+    // A bare number is a square to ViT's processor, but the shorter edge to those that crop afterwards.
+    const type = config.image_processor_type ?? config.feature_extractor_type;
+    const cropping = typeof type === 'string' && /^(Bit|CLIP)/.test(type);
+    const shortest = isJsonObject(config.size) ? config.size.shortest_edge : cropping ? config.size : undefined;
     steps.push(
       typeof shortest === 'number'
         ? { kind: 'resize', size: shortest, fit: 'shortEdge', filter }

@@ -12,7 +12,7 @@ import { describeTorchValue, isTorchTensor, openTorchFile } from './pth.js';
 import { openSafetensors } from './safetensors.js';
 import type { ByteSource } from './source.js';
 import { maskedCrc32c, parseEvents } from './tfevents.js';
-import { INDEX_FILE, openWeights, readJsonFile } from './weights.js';
+import { INDEX_FILE, openWeights, readJsonFile, SHARD } from './weights.js';
 import { openZip } from './zip.js';
 
 export interface InspectedTensor {
@@ -272,12 +272,7 @@ async function inspectFolder(path: string): Promise<Inspection> {
   // An index speaks for its shards.
   const sharded = names.some(({ name }) => name === INDEX_FILE);
   const wanted = names
-    .filter(
-      (entry) =>
-        !entry.isDirectory() &&
-        FOLDER_FILES.test(entry.name) &&
-        !(sharded && /^model-\d+-of-\d+\.safetensors$/.test(entry.name)),
-    )
+    .filter((entry) => !entry.isDirectory() && FOLDER_FILES.test(entry.name) && !(sharded && SHARD.test(entry.name)))
     .map(({ name }) => name)
     .sort();
   if (wanted.length === 0)

@@ -16,20 +16,26 @@ export interface JsonlLog {
  * parse was cut by a crash: it is reported, not an error. Any other bad line throws JepaError with its number.
  */
 export function parseJsonl(bytes: Uint8Array, name: string): JsonlLog {
-  const records: JsonObject[] = [];
+  const { lines, incompleteLastLine } = splitLines(bytes, name);
+  return { records: lines.map(({ record }) => record), incompleteLastLine };
+}
+
+/** The records of a log with the bytes (without line end) that each was read from. */
+function splitLines(bytes: Uint8Array, name: string) {
+  const lines: { record: JsonObject; bytes: Uint8Array }[] = [];
   for (let start = 0, line = 1; start < bytes.length; line++) {
     const found = bytes.indexOf(10, start);
-    const end = found < 0 ? bytes.length : found;
+    const text = bytes.subarray(start, found < 0 ? bytes.length : found);
     try {
-      const record = parseLine(bytes.subarray(start, end), `${name}, line ${line}`);
-      if (record) records.push(record);
+      const record = parseLine(text, `${name}, line ${line}`);
+      if (record) lines.push({ record, bytes: text });
     } catch (error) {
-      if (found < 0) return { records, incompleteLastLine: true };
+      if (found < 0) return { lines, incompleteLastLine: true };
       throw error;
     }
-    start = end + 1;
+    start += text.length + 1;
   }
-  return { records, incompleteLastLine: false };
+  return { lines, incompleteLastLine: false };
 }
 
 function parseLine(bytes: Uint8Array, where: string): JsonObject | undefined {
@@ -58,8 +64,15 @@ export interface JsonlWriter {
  */
 export function openJsonl(path: string, keep: (record: JsonObject) => boolean = () => true): JsonlWriter {
   if (fs.existsSync(path)) {
-    const { records } = readJsonl(path);
-    writeFileAtomic(path, records.filter(keep).map(lineOf).join(''));
+    const { lines } = splitLines(
+      withFile(path, (source) => source.read(0, source.size)),
+      path,
+    );
+    const end = Uint8Array.of(10);
+    writeFileAtomic(
+      path,
+      lines.filter(({ record }) => keep(record)).flatMap((line) => [line.bytes, end]),
+    );
   }
   const fd = withFileErrors('open', path, () => fs.openSync(path, 'a'));
   return {

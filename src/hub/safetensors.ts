@@ -138,7 +138,7 @@ export function* safetensorsPieces(
       throw new JepaError('safetensors: a tensor cannot be called __metadata__, the format reserves that name');
     if (byteLengthOf(tensor.dtype, tensor.shape) !== tensor.byteLength) {
       throw new JepaError(
-        `safetensors: tensor ${quoted(name)}: ${tensor.byteLength} bytes do not fill ${tensor.dtype} [${tensor.shape}]`,
+        `safetensors: tensor ${quoted(name)}: ${tensor.byteLength} bytes do not fill ${tensor.dtype} ${quoted(tensor.shape)}`,
       );
     }
     const end = offset + tensor.byteLength;

@@ -18,6 +18,8 @@ export interface Weights {
 
 export const WEIGHTS_FILE = 'model.safetensors';
 export const INDEX_FILE = 'model.safetensors.index.json';
+/** Name of a shard. */
+export const SHARD = /^model-\d+-of-\d+\.safetensors$/;
 
 /**
  * Opens a safetensors file, an index of shards (`*.index.json`), or a folder that holds `model.safetensors` or
@@ -124,8 +126,8 @@ export function writeSafetensors(
 
 /**
  * Writes weights into an existing folder under the names that Hugging Face libraries look for: `model.safetensors`, or,
- * above `maxShardBytes`, `model-0000i-of-0000k.safetensors` with an index that is written last. Weights of the other kind
- * that were there before are removed.
+ * above `maxShardBytes`, `model-0000i-of-0000k.safetensors` with an index that is written last. Weights that were there
+ * before are removed. Each file is written atomically; for several at once, write a new folder and replace the old one.
  */
 export function writeWeights(
   folder: string,
@@ -152,7 +154,7 @@ export function writeWeights(
   }
   if (shards.length <= 1) {
     writeSafetensors(join(folder, WEIGHTS_FILE), shards[0] ?? new Map(), metadata);
-    fs.rmSync(join(folder, INDEX_FILE), { force: true });
+    removeWeights(folder, new Set([WEIGHTS_FILE]));
     return;
   }
   const weightMap: [string, string][] = [];
@@ -166,7 +168,16 @@ export function writeWeights(
     weight_map: Object.fromEntries(weightMap),
   };
   writeFileAtomic(join(folder, INDEX_FILE), `${JSON.stringify(index, null, 2)}\n`);
-  fs.rmSync(join(folder, WEIGHTS_FILE), { force: true });
+  removeWeights(folder, new Set([INDEX_FILE, ...weightMap.map(([, file]) => file)]));
+}
+
+/** Removes the weights of a folder except those just written; an index goes before its shards. */
+function removeWeights(folder: string, kept: ReadonlySet<string>): void {
+  const shards = withFileErrors('open', folder, () => fs.readdirSync(folder)).filter((name) => SHARD.test(name));
+  for (const name of [INDEX_FILE, WEIGHTS_FILE, ...shards]) {
+    if (!kept.has(name))
+      withFileErrors('remove', join(folder, name), () => fs.rmSync(join(folder, name), { force: true }));
+  }
 }
 
 function number5(value: number): string {

@@ -363,6 +363,11 @@ test('image processors are written and read back', () => {
   const grey = imageProcessorConfig(parseTransforms([{ kind: 'normalize', mean: [0.5], std: [0.25] }]), 1);
   assert.deepEqual([grey.do_convert_rgb, grey.do_resize, grey.image_mean], [false, false, [0.5]]);
   assert.throws(() => imageProcessorConfig(parseTransforms([{ kind: 'grayscale' }]), 3), /cannot say grayscale/);
+  // A bare number: a square for ViT, the shorter edge for processors that crop.
+  const [square] = parseImageProcessor({ image_processor_type: 'ViTImageProcessor', size: 16 }, 'x');
+  assert.deepEqual(square, { kind: 'resize', size: 16, fit: 'stretch', filter: 'bilinear' });
+  const [edge] = parseImageProcessor({ feature_extractor_type: 'CLIPFeatureExtractor', size: 16, resample: 3 }, 'x');
+  assert.deepEqual(edge, { kind: 'resize', size: 16, fit: 'shortEdge', filter: 'bicubic' });
   // Another rescale factor: 1/127.5 makes 0..2; minus 1 gives -1..1, as mean 0.5 and std 0.5 do with 1/255.
   const [normalize] = parseImageProcessor(
     { rescale_factor: 1 / 127.5, do_normalize: true, image_mean: [1], image_std: [1] },

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -61,6 +61,11 @@ test('a log is appended to, its cut tail removed, its end dropped on resume', ()
   log.append({ step: 2 });
   log.close();
   assert.deepEqual(readJsonl(path).records, [{ step: 1, loss: 0.5 }, { step: 2 }]);
+  // What stays is not rewritten: numbers beyond 2^53 keep their digits.
+  const exact = '{"big": 9007199254740993, "spaced" : 1}';
+  writeFileSync(path, `${exact}\n\n{"cut`);
+  openJsonl(path).close();
+  assert.equal(readFileSync(path, 'utf8'), `${exact}\n`);
   assert.throws(() => openJsonl(join(folder, 'absent', 'x')), /cannot open .*: it does not exist/);
 });
 

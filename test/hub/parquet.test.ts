@@ -6,7 +6,6 @@ import { after, test } from 'node:test';
 import { writeFileAtomic } from '../../src/base/atomic.js';
 import { JepaError } from '../../src/base/errors.js';
 import { float32 } from '../../src/base/tensor.js';
-import { withFile } from '../../src/hub/files.js';
 import { describeParquet, embeddingsParquet, readEmbeddings, readParquet } from '../../src/hub/parquet.js';
 import { concatBytes } from '../../src/hub/safetensors.js';
 import { bytesSource } from '../../src/hub/source.js';
@@ -78,11 +77,8 @@ test('embeddings with paths and labels are written in groups and read back', asy
     path,
     embeddingsParquet({ embeddings, paths, labels, classNames }, { model: 'checkpoint', note: 'größe' }),
   );
-  await withFile(path, async (source) => {
-    const table = await readEmbeddings(bytesSource(source.read(0, source.size)));
-    assert.deepEqual(table, { embeddings, paths, labels });
-  });
   const source = bytesSource(readFileSync(path));
+  assert.deepEqual(await readEmbeddings(source), { embeddings, paths, labels });
   const description = await describeParquet(source);
   assert.deepEqual([description.rows, description.rowGroups], [rows, 2]);
   assert.deepEqual(description.columns, [
@@ -122,7 +118,7 @@ test('files without embeddings say so', async () => {
 });
 
 test('damaged files give a result or one clear line', async () => {
-  // The library reads asynchronously, so the damage is made here: every byte of the footer, and cuts, one at a time.
+  // The library reads asynchronously, so the damage is made here: bits all over the file, and cuts, one at a time.
   const good = readFileSync(join(fixtures, 'table/episode_snappy.parquet'));
   const read = async (bytes: Uint8Array) => {
     try {
@@ -132,10 +128,10 @@ test('damaged files give a result or one clear line', async () => {
       assert.doesNotMatch(error.message, /\n/);
     }
   };
-  for (let at = 0; at < good.length; at++) {
+  for (let at = 0; at < good.length; at += 3) {
     const bytes = Uint8Array.from(good);
     bytes[at] ^= 1 << (at % 8);
     await read(bytes);
-    if (at % 10 === 0) await read(good.subarray(0, at));
+    if (at % 30 === 0) await read(good.subarray(0, at));
   }
 });

@@ -5,6 +5,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   truncateSync,
@@ -301,8 +302,12 @@ test('writeWeights shards by size, in names that openWeights and the index agree
   const index = JSON.parse(readFileSync(join(target, 'model.safetensors.index.json'), 'utf8'));
   assert.deepEqual(index.metadata, { total_parameters: 50, total_size: 200 });
   assert.equal(index.weight_map.t4, 'model-00003-of-00003.safetensors');
+  writeWeights(target, tensors, { maxShardBytes: 40 });
+  check(5);
+  assert.equal(readdirSync(target).length, 6);
   writeWeights(target, tensors);
   check(1);
+  assert.deepEqual(readdirSync(target), ['model.safetensors']);
 });
 
 test('mistakes of the writer are refused', () => {

@@ -1,0 +1,33 @@
+/** Files in and out: weights, checkpoints, embeddings, logs (Node; the readers of bytes in memory also run in browsers). */
+
+export type { CheckpointOptions } from './encoder-files.js';
+export { loadEncoder, OFFICIAL_LICENCE, readTorchCheckpoint } from './encoder-files.js';
+export { fileSource, withFile } from './files.js';
+export type { HuggingFaceOptions } from './hf-ijepa.js';
+export { readHuggingFaceFolder, writeHuggingFaceFolder } from './hf-ijepa.js';
+export { huggingFaceIJepa, interpolatePositions } from './hf-ijepa-model.js';
+export type { EncoderWeights, LinearWeights, LoadedEncoder } from './ijepa-names.js';
+export { huggingFaceNames, officialName, stripPrefixes } from './ijepa-names.js';
+export { imageProcessorConfig, parseImageProcessor } from './image-processor.js';
+export type { InspectedTensor, Inspection } from './inspect.js';
+export { inspectFile } from './inspect.js';
+export type { JsonlLog, JsonlWriter } from './jsonl.js';
+export { openJsonl, parseJsonl, readJsonl } from './jsonl.js';
+export type { NpyFile, NpzFile } from './npy.js';
+export { encodeNpy, encodeNpz, npyPieces, openNpy, openNpz } from './npy.js';
+export type { OnnxModel } from './onnx.js';
+export { openOnnx, parseOnnx } from './onnx.js';
+export type { EmbeddingTable } from './parquet.js';
+export { embeddingsParquet, readEmbeddings, readParquet } from './parquet.js';
+export type { TorchFile, TorchValue } from './pth.js';
+export { openTorchFile } from './pth.js';
+export type { FileDType, StoredTensor } from './raw.js';
+export { loadFloat32, loadTensor, narrowFloat32, storeTensor } from './raw.js';
+export type { SafetensorsFile, Writable } from './safetensors.js';
+export { encodeSafetensors, openSafetensors, parseSafetensors, safetensorsPieces } from './safetensors.js';
+export type { ByteSource } from './source.js';
+export { bytesSource } from './source.js';
+export type { EventFile, EventWriter } from './tfevents.js';
+export { openEventWriter, parseEvents } from './tfevents.js';
+export type { Weights } from './weights.js';
+export { openWeights, writeSafetensors, writeWeights } from './weights.js';
