@@ -7,6 +7,8 @@ import { parseSafetensors } from '../../src/hub/safetensors.js';
 export interface GoldenResult {
   readonly name: string;
   readonly error?: string;
+  /** A known case of a system that is not built yet: neither passed nor failed, and listed. */
+  readonly notCovered?: boolean;
 }
 
 /**
