@@ -1,4 +1,5 @@
 import type { Dim } from '../dims.js';
+import type { Emitter } from '../lower.js';
 import { apply1, type Operator, operatorError, requireType, staticDim, type Tensor } from '../tensor.js';
 import { add } from './elementwise.js';
 import { reshape } from './move.js';
@@ -24,6 +25,75 @@ const attributes = ({ kernel, stride, padding, dilation, groups }: ConvAttrs) =>
   group: groups,
 });
 
+/** A convolution of `channels` into `outputs`. The WebGPU provider has no groups in 3-D: there, one node for each group. */
+function emitConv(
+  emit: Emitter,
+  x: string,
+  weight: string,
+  channels: number,
+  outputs: number,
+  attrs: ConvAttrs,
+): string {
+  const { groups } = attrs;
+  if (emit.backend !== 'webgpu' || groups === 1 || attrs.kernel.length < 3) {
+    return emit.node('Conv', [x, weight], attributes(attrs));
+  }
+  const pieces = (value: string, axis: number, size: number): string[] =>
+    emit.nodes('Split', [value, emit.ints(Array<number>(groups).fill(size / groups))], groups, { axis });
+  const weights = pieces(weight, 0, outputs);
+  const parts = pieces(x, 1, channels).map((part, i) =>
+    emit.node('Conv', [part, weights[i]], attributes({ ...attrs, groups: 1 })),
+  );
+  return emit.node('Concat', parts, { axis: 1 });
+}
+
+/**
+ * A transposed convolution as a convolution: of the input with `stride - 1` zeros between its elements, with the kernel
+ * turned around. For the WebGPU provider, whose ConvTranspose has no third axis and goes wrong with groups and dilation.
+ */
+function emitByConv(
+  emit: Emitter,
+  x: string,
+  weight: string,
+  { shape: xShape }: Tensor,
+  { shape: wShape }: Tensor,
+  extra: readonly number[],
+  attrs: ConvAttrs,
+): string {
+  const { kernel, stride, padding, dilation, groups } = attrs;
+  const rank = kernel.length;
+  const axes = kernel.map((_, i) => i);
+  const [batch, channels, ...counts] = xShape as [Dim, number, ...number[]];
+  const pad = (value: string, before: readonly number[], after: readonly number[]): string =>
+    emit.node('Pad', [value, emit.ints([...before, ...after])], { mode: 'constant' });
+  const pairs = (second: (i: number) => number): number[] => [0, 0, ...axes.flatMap((i) => [0, second(i)])];
+  const apart = emit.reshape(x, [batch, channels, ...counts.flatMap((count) => [count, 1])]);
+  const filled = pad(
+    apart,
+    Array<number>(2 + 2 * rank).fill(0),
+    pairs((i) => stride[i] - 1),
+  );
+  const wide = emit.reshape(filled, [batch, channels, ...counts.map((count, i) => count * stride[i])]);
+  // The zeros after the last element count as padding; what is too much of it is cut off.
+  const before = axes.map((i) => dilation[i] * (kernel[i] - 1) - padding[i]);
+  const after = axes.map((i) => before[i] + extra[i] - (stride[i] - 1));
+  const part = (n: number): number => Math.max(n, 0);
+  const padded = pad(wide, [0, 0, ...before.map(part)], [0, 0, ...after.map(part)]);
+  const starts = before.map((n) => part(-n));
+  const ends = axes.map((i) => counts[i] * stride[i] + part(before[i]) + part(after[i]) - part(-after[i]));
+  const spatial = emit.ints(axes.map((i) => i + 2));
+  const cut = emit.node('Slice', [padded, emit.ints(starts), emit.ints(ends), spatial]);
+  // [C, O / g, k] to [O, C / g, k], turned around.
+  const [, width] = wShape as number[];
+  const grouped = emit.reshape(weight, [groups, channels / groups, width, ...kernel]);
+  const swapped = emit.node('Transpose', [grouped], { perm: [0, 2, 1, ...axes.map((i) => i + 3)] });
+  const flat = emit.reshape(swapped, [groups * width, channels / groups, ...kernel]);
+  const all = (n: number): string => emit.ints(axes.map(() => n));
+  const turned = emit.node('Slice', [flat, all(-1), all(-(2 ** 31)), spatial, all(-1)]);
+  const still = { ...attrs, stride: axes.map(() => 1), padding: axes.map(() => 0) };
+  return emitConv(emit, cut, turned, channels, groups * width, still);
+}
+
 /** x [B, C, ...], weight [O, C / groups, ...kernel]. */
 const convOperator: Operator<ConvAttrs> = {
   name: 'conv',
@@ -36,7 +106,9 @@ const convOperator: Operator<ConvAttrs> = {
     const size = x.shape.slice(2) as number[];
     return [apply1(convTransposeOperator, [g, weight], { ...attrs, size }), weightGradient(x, g, weight, attrs)];
   },
-  lower: ({ attrs }, inputs, emit) => [emit.node('Conv', inputs, attributes(attrs))],
+  lower: ({ inputs, attrs }, [x, weight], emit) => [
+    emitConv(emit, x, weight, inputs[0].shape[1] as number, inputs[1].shape[0] as number, attrs),
+  ],
 };
 
 interface ConvTransposeAttrs extends ConvAttrs {
@@ -58,8 +130,10 @@ const convTransposeOperator: Operator<ConvTransposeAttrs> = {
     const g = grad as Tensor;
     return [apply1(convOperator, [g, weight], attrs), weightGradient(g, x, weight, attrs)];
   },
-  lower: ({ inputs: [x], attrs }, inputs, emit) => {
+  lower: ({ inputs: [x, weight], attrs }, inputs, emit) => {
     const extra = attrs.size.map((size, i) => size - plainSize(attrs, x.shape[i + 2] as number, i));
+    const plain = attrs.size.length < 3 && attrs.groups === 1 && attrs.dilation.every((d) => d === 1);
+    if (emit.backend === 'webgpu' && !plain) return [emitByConv(emit, inputs[0], inputs[1], x, weight, extra, attrs)];
     return [emit.node('ConvTranspose', inputs, { ...attributes(attrs), output_padding: extra })];
   },
 };
