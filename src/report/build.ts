@@ -1,10 +1,13 @@
 import { JepaError } from '../base/errors.js';
+import { matrix, multiply, transpose } from '../base/linalg.js';
 import { createRandom } from '../base/random.js';
 import type { RawImage } from '../data/dataset.js';
+import { nearestNeighbours } from '../eval/knn.js';
+import { features, normalisedRows, type Samples } from '../eval/samples.js';
 import type { Colouring, Curve, EmbeddingMap, FeatureMap, NeighbourRow } from './data.js';
 import { formatNumber } from './format.js';
 import { layout2d } from './layout2d.js';
-import { principalComponents } from './pca.js';
+import { leadingScores } from './pca.js';
 
 /** Values over steps; `x` and `y` are of equal length, a value that was not measured is left out or NaN. */
 export interface Trace {
@@ -16,9 +19,9 @@ export interface Trace {
 export interface TrainingHistory {
   readonly loss?: Trace;
   readonly learningRate?: Trace;
-  /** Mean over dimensions of the standard deviation of features over images. */
+  /** Spread of directions, `CollapseSigns.featureStd`: 1 for even ones, 0 for a single one. */
   readonly featureStd?: Trace;
-  readonly rankMe?: Trace;
+  readonly rankme?: Trace;
   /** Mean cosine similarity of features of different images. */
   readonly meanCosine?: Trace;
   /** Energy (prediction error) against the image's own target, and against another image's. */
@@ -50,14 +53,14 @@ export function trainingCurves(history: TrainingHistory): Curve[] {
         note: 'Accuracy of a probe on the encoder of that step. The number that matters.',
       },
     ),
-    figure('RankMe', [['effective rank', history.rankMe]], {
+    figure('RankMe', [['effective rank', history.rankme]], {
       unit: history.width ? `of ${history.width} dimensions` : undefined,
       include: [0],
       note: 'Directions in use. Falling towards 1 is dimensional collapse.',
     }),
-    figure('Feature spread', [['standard deviation', history.featureStd]], {
-      include: [0],
-      note: 'Standard deviation over images, mean over dimensions. Falling to 0 is complete collapse.',
+    figure('Feature spread', [['spread', history.featureStd]], {
+      include: [0, 1],
+      note: 'How far the directions of embeddings spread: 1 is evenly, 0 is complete collapse.',
     }),
     figure('Similarity of different images', [['mean cosine', history.meanCosine]], {
       include: [0, 1],
@@ -102,9 +105,8 @@ function fromZeroOrLog(...traces: (Trace | undefined)[]): Pick<Curve, 'yScale' |
 }
 
 export interface EmbeddedImages {
-  /** [images.length, width], row by row. */
-  readonly embeddings: ArrayLike<number>;
-  readonly width: number;
+  /** [images.length, width]. */
+  readonly embeddings: Samples;
   readonly images: readonly RawImage[];
   /** Class of every image, -1 where unknown. */
   readonly labels?: ArrayLike<number>;
@@ -127,21 +129,17 @@ export function embeddingMap(set: EmbeddedImages, options: MapOptions = {}): Emb
   const total = set.images.length;
   const count = Math.min(limit, total);
   const chosen = Int32Array.from({ length: count }, (_, i) => Math.floor((i * total) / count));
-  const { width } = set;
-  const rows = new Float32Array(count * width);
-  chosen.forEach((from, to) => {
-    for (let j = 0; j < width; j++) rows[to * width + j] = set.embeddings[from * width + j];
-  });
+  const embeddings = rowsOf(set.embeddings, chosen);
   const colourings: Colouring[] = [];
   if (set.labels) colourings.push(colouringOf('class', set.labels, chosen, set.classNames));
   for (const [name, values] of Object.entries(attributes)) colourings.push(colouringOf(name, values, chosen));
   if (!colourings.length) {
     const clusters = Math.max(1, Math.min(8, Math.floor(count / 2)));
     const groups = Array.from({ length: clusters }, (_, i) => `cluster ${i + 1}`);
-    colourings.push({ name: 'cluster', groups, values: sphericalKMeans(rows, count, width, clusters, seed) });
+    colourings.push({ name: 'cluster', groups, values: sphericalKMeans(embeddings, clusters, seed) });
   }
   return {
-    points: layout2d(rows, count, width, { seed }),
+    points: layout2d(embeddings, { seed }),
     thumbnails: Array.from(chosen, (i) => set.images[i]),
     names: names && Array.from(chosen, (i) => names[i]),
     colourings,
@@ -164,114 +162,104 @@ function colouringOf(
   return { name, groups: groups ?? fallback, values: picked };
 }
 
-/**
- * k-means on directions: rows of `data` [rows, width] go to the centre of largest cosine, centres start far apart
- * (k-means++ of Arthur and Vassilvitskii 2007). Returns the cluster of each row, largest cluster first.
- */
-export function sphericalKMeans(data: ArrayLike<number>, rows: number, width: number, k: number, seed = 0): Int32Array {
-  const unit = new Float64Array(rows * width);
-  for (let i = 0; i < rows; i++) {
-    let square = 0;
-    for (let j = 0; j < width; j++) square += data[i * width + j] ** 2;
-    for (let j = 0; j < width; j++) unit[i * width + j] = square > 0 ? data[i * width + j] / Math.sqrt(square) : 0;
-  }
-  const random = createRandom(seed, 'k-means');
-  const centres = new Float64Array(k * width);
-  const similarity = (i: number, c: number) => {
-    let dot = 0;
-    for (let j = 0; j < width; j++) dot += unit[i * width + j] * centres[c * width + j];
-    return dot;
+/** Some rows of samples [rows, width]. */
+function rowsOf({ shape, data }: Samples, rows: ArrayLike<number>): Samples {
+  const width = shape[1];
+  const chosen = Array.from(rows);
+  return {
+    shape: [chosen.length, width],
+    data: Float64Array.from({ length: chosen.length * width }, (_, i) => {
+      return data[chosen[Math.floor(i / width)] * width + (i % width)];
+    }),
   };
+}
+
+/**
+ * k-means on directions: samples [rows, width] go to the centre of largest cosine, centres start far apart (k-means++ of
+ * Arthur and Vassilvitskii 2007). Returns the cluster of each row, the largest cluster first.
+ */
+export function sphericalKMeans(samples: Samples, k: number, seed = 0): Int32Array {
+  const points = normalisedRows(features('k-means', samples));
+  const { rows, columns } = points;
+  const row = (i: number) => points.data.subarray(i * columns, (i + 1) * columns);
+  const random = createRandom(seed, 'k-means');
+  const centres = matrix(k, columns);
   const far = new Float64Array(rows).fill(2);
   for (let c = 0; c < k; c++) {
     let target = random.uniform() * far.reduce((a, b) => a + b, 0);
-    let row = 0;
-    while (row < rows - 1 && target >= far[row]) target -= far[row++];
-    centres.set(unit.subarray(row * width, (row + 1) * width), c * width);
-    for (let i = 0; i < rows; i++) far[i] = Math.min(far[i], Math.max(0, 1 - similarity(i, c)));
+    let chosen = 0;
+    while (chosen < rows - 1 && target >= far[chosen]) target -= far[chosen++];
+    centres.data.set(row(chosen), c * columns);
+    const { data } = multiply(points, matrix(columns, 1, row(chosen)));
+    for (let i = 0; i < rows; i++) far[i] = Math.min(far[i], Math.max(0, 1 - data[i]));
   }
   const cluster = new Int32Array(rows).fill(-1);
   for (let round = 0, moved = 1; moved > 0 && round < 100; round++) {
+    const similarity = multiply(points, transpose(centres)).data;
     moved = 0;
+    centres.data.fill(0);
     for (let i = 0; i < rows; i++) {
       let best = 0;
-      let most = Number.NEGATIVE_INFINITY;
-      for (let c = 0; c < k; c++) {
-        const value = similarity(i, c);
-        if (value > most) {
-          most = value;
-          best = c;
-        }
-      }
+      for (let c = 1; c < k; c++) if (similarity[i * k + c] > similarity[i * k + best]) best = c;
       if (cluster[i] !== best) moved++;
       cluster[i] = best;
+      for (let j = 0; j < columns; j++) centres.data[best * columns + j] += points.data[i * columns + j];
     }
-    centres.fill(0);
-    for (let i = 0; i < rows; i++)
-      for (let j = 0; j < width; j++) centres[cluster[i] * width + j] += unit[i * width + j];
-    for (let c = 0; c < k; c++) {
-      const centre = centres.subarray(c * width, (c + 1) * width);
-      const length = Math.sqrt(centre.reduce((sum, value) => sum + value * value, 0));
-      if (length > 0) for (let j = 0; j < width; j++) centre[j] /= length;
-    }
+    centres.data.set(normalisedRows(centres).data);
   }
   const sizes = new Int32Array(k);
   for (const c of cluster) sizes[c]++;
-  const order = Array.from({ length: k }, (_, c) => c).sort((a, b) => sizes[b] - sizes[a] || a - b);
+  const order = Array.from(sizes.keys()).sort((a, b) => sizes[b] - sizes[a] || a - b);
   return cluster.map((c) => order.indexOf(c));
 }
 
 /** For each query (an index into the set), the `count` other images of largest cosine similarity, nearest first. */
-export function nearestNeighbours(set: EmbeddedImages, queries: readonly number[], count = 8): NeighbourRow[] {
+export function neighbourRows(set: EmbeddedImages, queries: readonly number[], count = 8): NeighbourRow[] {
   checkSet('nearest neighbours', set);
-  const { embeddings, width, images, labels, classNames } = set;
-  const lengths = images.map((_, i) => Math.sqrt(dot(embeddings, i, i, width)));
-  const nameOf = (i: number) => (labels && labels[i] >= 0 ? (classNames?.[labels[i]] ?? String(labels[i])) : undefined);
-  return queries.map((query) => {
-    if (!(query in images))
-      throw new JepaError(`nearest neighbours: there is no image ${query} among ${images.length}`);
-    const similarity = images.map((_, i) => {
-      const scale = lengths[i] * lengths[query];
-      return scale > 0 ? dot(embeddings, query, i, width) / scale : 0;
-    });
-    const others = images.map((_, i) => i).filter((i) => i !== query);
-    others.sort((a, b) => similarity[b] - similarity[a] || a - b);
+  const { embeddings, images, labels, classNames } = set;
+  const wrong = queries.find((query) => !(query in images));
+  if (wrong !== undefined) {
+    throw new JepaError(`nearest neighbours: there is no image ${wrong} among ${images.length}`);
+  }
+  if (!queries.length) return [];
+  const k = Math.min(count + 1, images.length);
+  const { indices, similarities } = nearestNeighbours(embeddings, rowsOf(embeddings, queries), k);
+  const labelOf = (i: number) =>
+    labels && labels[i] >= 0 ? (classNames?.[labels[i]] ?? String(labels[i])) : undefined;
+  return queries.map((query, row) => {
+    const places = Array.from({ length: k }, (_, n) => row * k + n).filter((place) => indices[place] !== query);
     return {
       query: images[query],
-      label: nameOf(query),
-      neighbours: others
-        .slice(0, count)
-        .map((i) => ({ image: images[i], similarity: similarity[i], label: nameOf(i) })),
+      label: labelOf(query),
+      neighbours: places.slice(0, count).map((place) => ({
+        image: images[indices[place]],
+        similarity: similarities[place],
+        label: labelOf(indices[place]),
+      })),
     };
   });
 }
 
-function dot(rows: ArrayLike<number>, a: number, b: number, width: number): number {
-  let sum = 0;
-  for (let j = 0; j < width; j++) sum += rows[a * width + j] * rows[b * width + j];
-  return sum;
-}
-
 /**
  * Colours of patch features [images.length, rows * columns, width]: the first three principal components over all patches
- * of all images, each stretched over its middle 98 %.
+ * of all images together, each stretched over its middle 98 %.
  */
 export function featureMaps(
   images: readonly RawImage[],
-  features: ArrayLike<number>,
-  rows: number,
-  columns: number,
-  width: number,
+  tokens: Samples,
+  grid: { readonly rows: number; readonly columns: number },
 ): FeatureMap[] {
+  const { rows, columns } = grid;
   const patches = rows * columns;
-  const total = images.length * patches;
-  if (features.length !== total * width) {
+  const [count, perImage, width] = tokens.shape;
+  if (tokens.shape.length !== 3 || count !== images.length || perImage !== patches) {
     throw new JepaError(
-      `feature maps: ${features.length} values do not fill [${images.length}, ${rows} x ${columns}, ${width}]`,
+      `feature maps: features [${tokens.shape.join(', ')}] are not [${images.length} images, ${rows} x ${columns} patches, width]`,
     );
   }
-  const { scores } = principalComponents(features, total, width, Math.min(3, width));
-  const kept = scores.length / total;
+  const total = count * patches;
+  const kept = Math.min(3, width);
+  const scores = leadingScores(matrix(total, width, tokens.data), kept).data;
   const colours = new Uint8Array(total * 3).fill(128);
   for (let c = 0; c < kept; c++) {
     const sorted = Float64Array.from({ length: total }, (_, i) => scores[i * kept + c]).sort();
@@ -293,8 +281,9 @@ export function featureMaps(
   }));
 }
 
-function checkSet(what: string, { embeddings, width, images }: EmbeddedImages): void {
-  if (embeddings.length !== images.length * width) {
-    throw new JepaError(`${what}: ${embeddings.length} values do not fill [${images.length} images, ${width}]`);
+function checkSet(what: string, { embeddings, images }: EmbeddedImages): void {
+  const { shape } = embeddings;
+  if (shape.length !== 2 || shape[0] !== images.length) {
+    throw new JepaError(`${what}: embeddings [${shape.join(', ')}] are not [${images.length} images, width]`);
   }
 }

@@ -1,4 +1,5 @@
 import type { RawImage } from '../data/dataset.js';
+import type { Diagnosis } from '../eval/collapse.js';
 import type { ScaleKind } from './scale.js';
 
 /**
@@ -13,7 +14,8 @@ export interface ReportData {
   readonly date?: string;
   /** One paragraph. Absent: written from the probe table, where there is one. */
   readonly summary?: string;
-  readonly verdict?: ReportVerdict;
+  /** Whether the representation is sound, in words. */
+  readonly verdict?: Diagnosis;
   /** Large numbers under the summary; four or five read best. */
   readonly headline?: readonly Headline[];
   readonly probes?: ProbeTable;
@@ -37,15 +39,6 @@ export interface ReportData {
 export interface Fact {
   readonly name: string;
   readonly value: string;
-}
-
-/** Whether the representation is sound, in words. */
-export interface ReportVerdict {
-  readonly level: 'healthy' | 'warning' | 'collapse';
-  /** e.g. `dimensional collapse: rank 12 of 192`. */
-  readonly text: string;
-  /** What to try. */
-  readonly advice?: string;
 }
 
 export interface Headline {

@@ -69,8 +69,3 @@ export function formatBytes(bytes: number): string {
   }
   return `${formatNumber(size)} ${units[unit]}`;
 }
-
-/** A statement that another may follow: with a full stop unless it ends in a mark of its own. */
-export function sentence(text: string): string {
-  return /[.!?…]$/.test(text) ? text : `${text}.`;
-}

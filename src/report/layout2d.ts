@@ -1,110 +1,63 @@
-import { JepaError } from '../base/errors.js';
+import { type Matrix, matrix } from '../base/linalg.js';
 import { createRandom } from '../base/random.js';
-import { principalComponents } from './pca.js';
+import { nearestNeighbours } from '../eval/knn.js';
+import { features, normalisedRows, type Samples } from '../eval/samples.js';
+import { leadingScores } from './pca.js';
 
 export interface LayoutOptions {
   /** Nearest neighbours that each point is drawn to. Default 15. */
   readonly neighbours?: number;
-  /** `cosine` (default) compares directions, as k-NN probes of embeddings do; `euclidean` keeps lengths. */
-  readonly metric?: 'cosine' | 'euclidean';
   /** Passes over the neighbour graph. Default 300. */
   readonly epochs?: number;
   readonly seed?: number;
 }
 
-/** Wider data are first reduced to this many principal components: neighbours change little, distances cost far less. */
-const WIDTH = 64;
 const NEGATIVES = 5;
 const POOL = 1 << 20;
 
 /**
- * Places rows of `data` [rows, width] on a map such that near neighbours stay near. Returns [rows, 2] within the unit
- * square, the longer side of the map along x. Equal input gives equal output.
+ * Places embeddings [rows, width] on a map such that those of similar direction (cosine, as in k-NN probes) lie close
+ * together. Returns [rows, 2] within the unit square, the longer side of the map along x. Equal input gives equal output.
  *
  * Method: the fuzzy neighbour graph and the negative sampling of UMAP (McInnes, Healy and Melville 2018, sections 3 and
- * 4) with the kernel 1 / (1 + d^2) of t-SNE, starting from the first two principal components. Exact neighbours, so the
- * time grows with the square of `rows`.
+ * 4) with the kernel 1 / (1 + d^2) of t-SNE, starting from the first two principal components. Neighbours are exact, so
+ * that part of the time grows with the square of `rows`.
  */
-export function layout2d(
-  data: ArrayLike<number>,
-  rows: number,
-  width: number,
-  options: LayoutOptions = {},
-): Float32Array {
-  const { neighbours = 15, metric = 'cosine', epochs = 300, seed = 0 } = options;
-  if (data.length !== rows * width) {
-    throw new JepaError(`2-D map: ${data.length} values do not fill [${rows}, ${width}]`);
-  }
-  for (let i = 0; i < data.length; i++) {
-    if (!Number.isFinite(data[i]))
-      throw new JepaError(`2-D map: row ${Math.floor(i / width)} holds ${data[i]}; embeddings must be finite`);
-  }
-  if (rows < 3) return Float32Array.from({ length: rows * 2 }, (_, i) => (rows === 2 && i === 2 ? 1 : 0));
-  const points = metric === 'cosine' ? unitRows(data, rows, width) : data;
-  const kept = Math.min(WIDTH, width);
-  const reduced = principalComponents(points, rows, width, kept).scores;
-  const k = Math.min(neighbours, rows - 1);
-  const edges = neighbourGraph(nearest(reduced, rows, kept, k), rows, k);
-  const places = startPlaces(reduced, rows, kept, seed);
+export function layout2d(embeddings: Samples, options: LayoutOptions = {}): Float32Array {
+  const { neighbours = 15, epochs = 300, seed = 0 } = options;
+  const points = normalisedRows(features('2-D map', embeddings));
+  const { rows } = points;
+  // Fewer points have no shape to keep.
+  if (rows < 3) return Float32Array.from([0, 0.5, 1, 0.5].slice(0, rows * 2));
+  const edges = neighbourGraph(nearest(points, Math.min(neighbours, rows - 1)));
+  const places = startPlaces(points, seed);
   optimise(places, edges, epochs, seed);
-  return framed(places, rows);
-}
-
-function unitRows(data: ArrayLike<number>, rows: number, width: number): Float64Array {
-  const out = new Float64Array(rows * width);
-  for (let i = 0; i < rows; i++) {
-    let square = 0;
-    for (let j = 0; j < width; j++) square += data[i * width + j] ** 2;
-    const scale = square > 0 ? 1 / Math.sqrt(square) : 0;
-    for (let j = 0; j < width; j++) out[i * width + j] = data[i * width + j] * scale;
-  }
-  return out;
+  return framed(places);
 }
 
 interface Neighbours {
+  readonly k: number;
   /** [rows, k], nearest first. */
   readonly index: Int32Array;
   readonly distance: Float64Array;
 }
 
-/** The k nearest other rows of every row, by Euclidean distance, compared one block of rows with another to stay in cache. */
-function nearest(data: Float64Array, rows: number, width: number, k: number): Neighbours {
-  const index = new Int32Array(rows * k).fill(-1);
-  const distance = new Float64Array(rows * k).fill(Number.POSITIVE_INFINITY);
-  const offer = (i: number, j: number, square: number) => {
-    const begin = i * k;
-    let at = begin + k - 1;
-    if (square >= distance[at]) return;
-    while (at > begin && distance[at - 1] > square) {
-      distance[at] = distance[at - 1];
-      index[at] = index[at - 1];
-      at--;
-    }
-    distance[at] = square;
-    index[at] = j;
-  };
-  const block = 128;
-  for (let a = 0; a < rows; a += block) {
-    const aEnd = Math.min(rows, a + block);
-    for (let b = a; b < rows; b += block) {
-      const bEnd = Math.min(rows, b + block);
-      for (let i = a; i < aEnd; i++) {
-        const first = i * width;
-        for (let j = Math.max(b, i + 1); j < bEnd; j++) {
-          const second = j * width;
-          let square = 0;
-          for (let c = 0; c < width; c++) {
-            const difference = data[first + c] - data[second + c];
-            square += difference * difference;
-          }
-          offer(i, j, square);
-          offer(j, i, square);
-        }
-      }
+/** The k other unit rows nearest to each, and their distances. */
+function nearest({ rows, columns, data }: Matrix, k: number): Neighbours {
+  const set = { shape: [rows, columns], data };
+  const { indices, similarities } = nearestNeighbours(set, set, k + 1);
+  const index = new Int32Array(rows * k);
+  const distance = new Float64Array(rows * k);
+  for (let i = 0; i < rows; i++) {
+    let at = i * k;
+    // Among equal rows a point itself need not be the first of its neighbours, nor one of them.
+    for (let n = i * (k + 1); n < (i + 1) * (k + 1) && at < (i + 1) * k; n++) {
+      if (indices[n] === i) continue;
+      index[at] = indices[n];
+      distance[at++] = Math.sqrt(Math.max(0, 2 - 2 * similarities[n]));
     }
   }
-  for (let i = 0; i < distance.length; i++) distance[i] = Math.sqrt(distance[i]);
-  return { index, distance };
+  return { k, index, distance };
 }
 
 interface Edges {
@@ -115,7 +68,8 @@ interface Edges {
 }
 
 /** Distances become memberships whose sum is log2 k for every point; an edge holds if either end says so. */
-function neighbourGraph({ index, distance }: Neighbours, rows: number, k: number): Edges {
+function neighbourGraph({ k, index, distance }: Neighbours): Edges {
+  const rows = index.length / k;
   const weights = new Map<number, number>();
   for (let i = 0; i < rows; i++) {
     const own = distance.subarray(i * k, (i + 1) * k);
@@ -155,19 +109,16 @@ function bandwidth(distances: Float64Array, offset: number, target: number): num
 }
 
 /** The first two components, spread over 20 units, each point shifted a little so that equal rows can part. */
-function startPlaces(scores: Float64Array, rows: number, width: number, seed: number): Float64Array {
+function startPlaces(points: Matrix, seed: number): Float64Array {
   const random = createRandom(seed, 'map start');
-  const places = new Float64Array(rows * 2);
-  let largest = 0;
-  for (let i = 0; i < rows; i++) {
-    for (let c = 0; c < Math.min(2, width); c++) {
-      places[i * 2 + c] = scores[i * width + c];
-      largest = Math.max(largest, Math.abs(scores[i * width + c]));
-    }
-  }
+  const count = Math.min(2, points.columns);
+  const scores = leadingScores(points, count).data;
+  const largest = scores.reduce((most, score) => Math.max(most, Math.abs(score)), 0);
   const scale = largest > 0 ? 10 / largest : 0;
-  for (let i = 0; i < places.length; i++) places[i] = places[i] * scale + random.normal() * 1e-3;
-  return places;
+  return Float64Array.from({ length: points.rows * 2 }, (_, i) => {
+    const axis = i % 2;
+    return (axis < count ? scores[Math.floor(i / 2) * count + axis] * scale : 0) + random.normal() * 1e-3;
+  });
 }
 
 /** Stochastic descent: ends of an edge attract as often as its weight says, and push random points away. */
@@ -227,8 +178,8 @@ function clip(move: number, rate: number): number {
 }
 
 /** Turns the map so that its longer axis lies along x and fits it into the unit square. */
-function framed(places: Float64Array, rows: number): Float32Array {
-  const { scores } = principalComponents(places, rows, 2, 2);
+function framed(places: Float64Array): Float32Array {
+  const scores = leadingScores(matrix(places.length / 2, 2, places), 2).data;
   const low = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   const high = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (let i = 0; i < scores.length; i++) {

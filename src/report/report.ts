@@ -3,11 +3,34 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import type { ReportData } from './data.js';
-import { formatFixed, sentence } from './format.js';
+import { formatFixed } from './format.js';
 import { type Html, html, Html as Markup, scriptJson } from './html.js';
 import { pageScript } from './page.js';
-import { type Collected, SECTIONS, type Section } from './sections.js';
+import type { Collected, Section } from './section.js';
+import { maskSection } from './section-masks.js';
+import { attentionSection, featureSection, mapSection, neighbourSection, viewSection } from './section-pictures.js';
+import { classSection, probeSection } from './section-results.js';
+import { configurationSection, curveSection, nextSection, timingSection } from './section-run.js';
 import { STYLE } from './style.js';
+import { type Severity, severityOf } from './verdict.js';
+
+type SectionOf = (data: ReportData, page: Collected) => Promise<Section | undefined> | Section | undefined;
+
+/** All sections in the order of the page: what was learned, what it looks like, how it came about, how to go on. */
+const SECTIONS: readonly SectionOf[] = [
+  probeSection,
+  mapSection,
+  neighbourSection,
+  featureSection,
+  attentionSection,
+  classSection,
+  curveSection,
+  maskSection,
+  viewSection,
+  timingSection,
+  nextSection,
+  configurationSection,
+];
 
 /**
  * Writes a report as one HTML file that needs nothing else: no network, no other file. Creates the folder; replaces an
@@ -74,18 +97,18 @@ function probeSummary(probe: NonNullable<ReportData['probes']>['probes'][number]
   return `${probe.name} on the frozen encoder: ${formatFixed(own.value, 1)} %${against ? `, against ${against}` : ''}.`;
 }
 
-const ICONS = {
-  healthy: 'M5 12.5l4.5 4.5L19 7.5M12 1.5a10.5 10.5 0 1 0 0 21a10.5 10.5 0 1 0 0-21',
-  warning: 'M12 3L1.8 21h20.4ZM12 10v5M12 18v.01',
-  collapse: 'M8 8l8 8M16 8l-8 8M12 1.5a10.5 10.5 0 1 0 0 21a10.5 10.5 0 1 0 0-21',
+const ICONS: Record<Severity, string> = {
+  good: 'M5 12.5l4.5 4.5L19 7.5M12 1.5a10.5 10.5 0 1 0 0 21a10.5 10.5 0 1 0 0-21',
+  doubtful: 'M12 3L1.8 21h20.4ZM12 10v5M12 18v.01',
+  bad: 'M8 8l8 8M16 8l-8 8M12 1.5a10.5 10.5 0 1 0 0 21a10.5 10.5 0 1 0 0-21',
 };
 
 function verdict({ verdict }: ReportData): Html | undefined {
   if (!verdict) return undefined;
-  const { level, text, advice } = verdict;
-  const told = advice ? sentence(text) : text;
-  const [, word, rest] = /^([^:]+:)(.*)$/s.exec(told) ?? [undefined, told, ''];
-  return html`<div class="verdict ${level}"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[level]}"/></svg><p><b>${word}</b>${rest}${advice ? ` ${advice}` : undefined}</p></div>`;
+  const severity = severityOf(verdict);
+  const text = verdict.message.charAt(0).toUpperCase() + verdict.message.slice(1);
+  const colon = text.indexOf(':') + 1;
+  return html`<div class="verdict ${severity}"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="${ICONS[severity]}"/></svg><p><b>${text.slice(0, colon)}</b>${text.slice(colon)}</p></div>`;
 }
 
 function headline({ headline }: ReportData): Html | undefined {

@@ -6,13 +6,13 @@
 const LIGHT = `
 color-scheme:light;
 --page:#fbfbf9;--surface:#fff;--ink:#1b1d20;--soft:#43474d;--muted:#6a6e75;--faint:#b4b8be;--line:#e3e3df;--grid:#ededea;
---good:#1d7a5c;--warn:#b06a00;--bad:#b3372e;--tint:#f3f4f2;--veil:#c6c9ce;
+--good:#1d7a5c;--doubtful:#b06a00;--bad:#b3372e;--tint:#f3f4f2;--veil:#c6c9ce;
 --c0:#1f6fb2;--c1:#d9730d;--c2:#26ae83;--c3:#79024a;--c4:#9a8efc;--c5:#415e0a;--c6:#4b1d8a;--c7:#9b4e66;`;
 
 const DARK = `
 color-scheme:dark;
 --page:#131416;--surface:#1a1c1f;--ink:#ececea;--soft:#c3c6cb;--muted:#989ca4;--faint:#5b6068;--line:#2d3035;--grid:#27292e;
---good:#4fc39a;--warn:#e2a03f;--bad:#ef7d70;--tint:#202327;--veil:#41454c;
+--good:#4fc39a;--doubtful:#e2a03f;--bad:#ef7d70;--tint:#202327;--veil:#41454c;
 --c0:#5ba4e6;--c1:#f0953f;--c2:#0bd29a;--c3:#ae5177;--c4:#7b59cb;--c5:#947e28;--c6:#74f5fc;--c7:#ffdc4a;`;
 
 export const STYLE = `
@@ -41,7 +41,7 @@ button[aria-pressed=true]{color:var(--page);background:var(--soft);border-color:
 .verdict{display:flex;gap:12px;align-items:flex-start;margin:22px 0 0;padding:12px 16px;border:1px solid var(--line);border-left:4px solid var(--tone);border-radius:6px;background:var(--surface);max-width:82ch}
 .verdict b{color:var(--tone)}
 .verdict svg{flex:none;width:20px;height:20px;margin-top:2px;fill:none;stroke:var(--tone);stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
-.healthy{--tone:var(--good)}.warning{--tone:var(--warn)}.collapse{--tone:var(--bad)}
+.verdict.good{--tone:var(--good)}.verdict.doubtful{--tone:var(--doubtful)}.verdict.bad{--tone:var(--bad)}
 .headline{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;margin:26px 0 0;background:var(--line);border:1px solid var(--line);border-radius:8px;overflow:hidden}
 .headline div{background:var(--surface);padding:13px 16px 12px}
 .headline dt{color:var(--muted);font-size:13px}

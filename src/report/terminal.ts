@@ -1,6 +1,7 @@
 import pc from 'picocolors';
-import type { ReportVerdict } from './data.js';
-import { formatClock, formatFixed, formatNumber, sentence } from './format.js';
+import type { Diagnosis } from '../eval/collapse.js';
+import { formatClock, formatFixed, formatNumber } from './format.js';
+import { severityOf } from './verdict.js';
 
 /** Where progress is shown: `process.stderr`, or anything with the same few members. */
 export interface ProgressStream {
@@ -28,14 +29,14 @@ export interface ProgressUpdate {
   readonly loss?: number;
   readonly imagesPerSecond?: number;
   readonly etaSeconds?: number;
-  /** Effective rank of the features (RankMe), and their width. */
-  readonly rank?: number;
+  /** Signs of collapse, named as in `CollapseSigns`. */
+  readonly rankme?: number;
   readonly width?: number;
   readonly featureStd?: number;
   readonly meanCosine?: number;
   /** Online probe, per cent. */
   readonly knn?: number;
-  readonly verdict?: ReportVerdict;
+  readonly verdict?: Diagnosis;
 }
 
 export interface Progress {
@@ -97,9 +98,9 @@ export function createProgress(options: ProgressOptions): Progress {
       const known = Object.fromEntries(Object.entries(update).filter(([, value]) => value !== undefined));
       state = { ...state, ...known, step: update.step };
       const { verdict } = state;
-      const isNews = verdict && verdict.level !== before?.level && (before || verdict.level !== 'healthy');
+      const isNews = verdict && verdict.verdict !== before?.verdict && (before || severityOf(verdict) !== 'good');
       isShown = false;
-      if (isNews) this.log(`step ${formatFixed(state.step, 0)}: ${whole(verdict, colors)}`);
+      if (isNews) this.log(`step ${formatFixed(state.step, 0)}: ${marked(verdict, verdict.message, colors)[1]}`);
       else if (now() - shownAt >= (live ? REDRAW : PLAIN)) show();
     },
     log(line) {
@@ -119,17 +120,18 @@ export function createProgress(options: ProgressOptions): Progress {
   };
 }
 
-const LEVELS = { healthy: ['●', 'green'], warning: ['▲', 'yellow'], collapse: ['✗', 'red'] } as const;
+const MARKS = { good: ['●', 'green'], doubtful: ['▲', 'yellow'], bad: ['✗', 'red'] } as const;
 
-function whole({ level, text, advice }: ReportVerdict, colors: Colors): string {
-  const [mark, paint] = LEVELS[level];
-  return advice ? `${colors[paint](`${mark} ${sentence(text)}`)} ${advice}` : colors[paint](`${mark} ${text}`);
+/** Text about a verdict, with its mark. */
+function marked(diagnosis: Diagnosis, text: string, colors: Colors): Piece {
+  const [mark, paint] = MARKS[severityOf(diagnosis)];
+  return painted(`${mark} ${text}`, colors[paint]);
 }
 
 function plainLine(state: ProgressUpdate, total: number | undefined, colors: Colors): string {
   const { verdict } = state;
   const pieces = [counter(state, total), share(state, total), ...numbers(state, colors), ...diagnostics(state, colors)];
-  if (verdict) pieces.push([verdict.text, colors[LEVELS[verdict.level][1]](verdict.text)]);
+  if (verdict) pieces.push(marked(verdict, verdict.verdict, colors));
   return present(pieces)
     .map(([, painted]) => painted)
     .join('  ');
@@ -147,14 +149,8 @@ function liveLines(state: ProgressUpdate, total: number | undefined, room: numbe
     first.unshift([left + right, colors.cyan(left) + colors.dim(right)]);
   }
   const lines = [joined(first, room)];
-  const second = present(diagnostics(state, colors));
-  if (state.verdict) {
-    const [mark, paint] = LEVELS[state.verdict.level];
-    const numbersWidth = second.reduce((sum, [text]) => sum + 2 + length(text), 0);
-    // The whole verdict was printed when it came up; here its beginning will do.
-    const text = cut(`${mark} ${state.verdict.text}`, Math.max(Math.min(24, room), room - numbersWidth));
-    second.unshift([text, colors[paint](text)]);
-  }
+  const { verdict } = state;
+  const second = present([verdict && marked(verdict, verdict.verdict, colors), ...diagnostics(state, colors)]);
   if (second.length) lines.push(joined(second, room));
   return lines;
 }
@@ -190,12 +186,12 @@ function lossText(loss: number): string {
 }
 
 function diagnostics(state: ProgressUpdate, colors: Colors): (Piece | undefined)[] {
-  const { rank, width, featureStd, meanCosine, knn } = state;
+  const { rankme, width, featureStd, meanCosine, knn } = state;
   const ofWidth = width === undefined ? '' : `/${width}`;
   return [
-    named('rank', rank === undefined ? undefined : `${formatFixed(rank, rank < 10 ? 1 : 0)}${ofWidth}`, colors),
+    named('rank', rankme === undefined ? undefined : `${formatFixed(rankme, rankme < 10 ? 1 : 0)}${ofWidth}`, colors),
     named('k-NN', knn === undefined ? undefined : `${formatFixed(knn, 1)} %`, colors),
-    named('std', featureStd === undefined ? undefined : formatFixed(featureStd, 3), colors),
+    named('spread', featureStd === undefined ? undefined : formatFixed(featureStd, 2), colors),
     named('cosine', meanCosine === undefined ? undefined : formatFixed(meanCosine, 2), colors),
   ];
 }
@@ -227,9 +223,4 @@ function joined(pieces: readonly Piece[], room: number): Piece {
 
 function length(text: string): number {
   return [...text].length;
-}
-
-function cut(text: string, room: number): string {
-  const chars = [...text];
-  return chars.length <= room ? text : `${chars.slice(0, room - 1).join('')}…`;
 }

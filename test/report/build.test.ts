@@ -1,21 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createRandom } from '../../src/base/random.js';
-import {
-  embeddingMap,
-  featureMaps,
-  nearestNeighbours,
-  sphericalKMeans,
-  trainingCurves,
-} from '../../src/report/build.js';
+import { embeddingMap, featureMaps, neighbourRows, sphericalKMeans, trainingCurves } from '../../src/report/build.js';
 
 const grey = (value: number) => ({ width: 1, height: 1, channels: 1, data: Uint8Array.of(value) });
 const images = (count: number) => Array.from({ length: count }, (_, i) => grey(i % 256));
 
 test('nearest neighbours by cosine: direction counts, length does not, the query itself is left out', () => {
-  const embeddings = [1, 0, 10, 1, 0, 3, -1, 0, 5, 5];
-  const set = { embeddings, width: 2, images: images(5), labels: [0, 0, 1, -1, 1], classNames: ['a', 'b'] };
-  const [row] = nearestNeighbours(set, [0], 3);
+  const embeddings = { shape: [5, 2], data: [1, 0, 10, 1, 0, 3, -1, 0, 5, 5] };
+  const set = { embeddings, images: images(5), labels: [0, 0, 1, -1, 1], classNames: ['a', 'b'] };
+  const [row] = neighbourRows(set, [0], 3);
   assert.equal(row.label, 'a');
   assert.deepEqual(
     row.neighbours.map(({ image, label }) => [image.data[0], label]),
@@ -27,9 +21,9 @@ test('nearest neighbours by cosine: direction counts, length does not, the query
   );
   const expected = [10 / Math.sqrt(101), Math.SQRT1_2, 0];
   for (const [i, { similarity }] of row.neighbours.entries()) assert.ok(Math.abs(similarity - expected[i]) < 1e-12);
-  assert.equal(nearestNeighbours(set, [3], 1)[0].label, undefined);
-  assert.throws(() => nearestNeighbours(set, [5]), /no image 5 among 5/);
-  assert.throws(() => nearestNeighbours({ ...set, width: 3 }, [0]), /10 values do not fill \[5 images, 3\]/);
+  assert.equal(neighbourRows(set, [3], 1)[0].label, undefined);
+  assert.throws(() => neighbourRows(set, [5]), /no image 5 among 5/);
+  assert.throws(() => neighbourRows({ ...set, images: images(4) }, [0]), /\[5, 2\] are not \[4 images, width\]/);
 });
 
 test('k-means finds bundles of directions, whatever their lengths', () => {
@@ -40,11 +34,11 @@ test('k-means finds bundles of directions, whatever their lengths', () => {
     const length = 0.1 + 10 * random.uniform();
     return [0, 1, 2].map((axis) => length * ((axis === c ? 1 : 0) + 0.1 * random.normal()));
   });
-  assert.deepEqual([...sphericalKMeans(rows, 100, 3, 3)], truth);
+  assert.deepEqual([...sphericalKMeans({ shape: [100, 3], data: rows }, 3)], truth);
 });
 
 test('k-means of fewer directions than clusters ends', () => {
-  const found = sphericalKMeans([1, 0, 1, 0, 0, 1, 0, 0], 4, 2, 4);
+  const found = sphericalKMeans({ shape: [4, 2], data: [1, 0, 1, 0, 0, 1, 0, 0] }, 4);
   assert.equal(found[0], found[1]);
   assert.notEqual(found[0], found[2]);
 });
@@ -52,7 +46,7 @@ test('k-means of fewer directions than clusters ends', () => {
 test('feature maps stretch components over all images; one image alike in all patches is grey', () => {
   // Patches differ along one axis only: red carries it, evenly from 0 to 255, whichever way round.
   const values = Array.from({ length: 2 * 6 }, (_, i) => [i, 0, 0, 0]).flat();
-  const maps = featureMaps(images(2), values, 2, 3, 4);
+  const maps = featureMaps(images(2), { shape: [2, 6, 4], data: values }, { rows: 2, columns: 3 });
   assert.deepEqual([maps[0].colours.width, maps[0].colours.height], [3, 2]);
   const red = maps.flatMap(({ colours }) => [0, 1, 2, 3, 4, 5].map((i) => colours.data[3 * i]));
   const rising = red[0] < red[11] ? red : red.reverse();
@@ -60,15 +54,20 @@ test('feature maps stretch components over all images; one image alike in all pa
     rising,
     Array.from({ length: 12 }, (_, i) => Math.round((255 * i) / 11)),
   );
-  assert.ok(featureMaps(images(1), new Float32Array(24), 2, 3, 4)[0].colours.data.every((value) => value === 128));
-  assert.throws(() => featureMaps(images(2), values, 2, 3, 5), /48 values do not fill \[2, 2 x 3, 5\]/);
+  const flat = { shape: [1, 6, 4], data: new Float32Array(24) };
+  const [even] = featureMaps(images(1), flat, { rows: 2, columns: 3 });
+  assert.ok(even.colours.data.every((value) => value === 128));
+  assert.throws(
+    () => featureMaps(images(2), flat, { rows: 2, columns: 3 }),
+    /\[1, 6, 4\] are not \[2 images, 2 x 3 patches, width\]/,
+  );
 });
 
 test('the map thins evenly and keeps points, pictures, names and classes together', () => {
   const random = createRandom(4);
-  const embeddings = Float32Array.from({ length: 100 * 4 }, () => random.normal());
+  const embeddings = { shape: [100, 4], data: Float32Array.from({ length: 400 }, () => random.normal()) };
   const labels = Int32Array.from({ length: 100 }, (_, i) => (i % 10 === 0 ? -1 : i % 3));
-  const set = { embeddings, width: 4, images: images(100), labels, classNames: ['x', 'y', 'z'] };
+  const set = { embeddings, images: images(100), labels, classNames: ['x', 'y', 'z'] };
   const names = Array.from({ length: 100 }, (_, i) => `image ${i}`);
   const map = embeddingMap(set, { limit: 25, names, attributes: { bold: labels.map((l) => (l > 0 ? 1 : 0)) } });
   assert.equal(map.points.length, 50);
@@ -90,7 +89,8 @@ test('the map thins evenly and keeps points, pictures, names and classes togethe
 
 test('without labels points are coloured by cluster', () => {
   const random = createRandom(4);
-  const set = { embeddings: Float32Array.from({ length: 60 }, () => random.normal()), width: 3, images: images(20) };
+  const data = Float32Array.from({ length: 60 }, () => random.normal());
+  const set = { embeddings: { shape: [20, 3], data }, images: images(20) };
   const { colourings } = embeddingMap(set);
   assert.equal(colourings[0].name, 'cluster');
   assert.equal(colourings[0].groups.length, 8);
@@ -104,7 +104,7 @@ test('training curves: one figure for what was recorded, a log axis where values
     energyMatched: { x, y: [0.4, 0.3, 0.2] },
     energyShuffled: { x, y: [0.4, 0.5, 0.5] },
     knn: { x: [], y: [] },
-    rankMe: { x, y: [3, 2, 1] },
+    rankme: { x, y: [3, 2, 1] },
     width: 192,
   });
   assert.deepEqual(

@@ -1,14 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  formatBytes,
-  formatClock,
-  formatDuration,
-  formatFixed,
-  formatNumber,
-  power,
-  sentence,
-} from '../../src/report/format.js';
+import { formatBytes, formatClock, formatDuration, formatFixed, formatNumber, power } from '../../src/report/format.js';
 
 test('numbers keep significant digits and lose noise', () => {
   const cases: [number, number, string][] = [
@@ -48,9 +40,4 @@ test('times and sizes carry their units', () => {
   assert.equal(formatBytes(512), '512 B');
   assert.equal(formatBytes(1024 * 1024), '1 MiB');
   assert.equal(formatBytes(1023), '1,023 B');
-});
-
-test('a sentence ends once', () => {
-  assert.equal(sentence('rank 12 of 192'), 'rank 12 of 192.');
-  assert.equal(sentence('Really?'), 'Really?');
 });

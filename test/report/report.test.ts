@@ -12,7 +12,7 @@ import type { ReportData } from '../../src/report/data.js';
 import { escapeHtml, html } from '../../src/report/html.js';
 import { dataUri, heatImage, spriteSheet } from '../../src/report/images.js';
 import { renderReport, writeReport } from '../../src/report/report.js';
-import { outline, wilson } from '../../src/report/sections.js';
+import { outline } from '../../src/report/section-masks.js';
 import { heatMap, linePlot, scatterPlot } from '../../src/report/svg.js';
 import { sampleReport } from './sample.js';
 
@@ -105,7 +105,7 @@ test('names from data cannot inject', async () => {
     method: evil,
     date: evil,
     summary: evil,
-    verdict: { level: 'collapse', text: evil, advice: evil },
+    verdict: { verdict: 'dimensional collapse', message: evil },
     headline: [{ name: evil, value: evil, unit: evil, note: evil }],
     probes: { note: evil, probes: [{ name: evil, note: evil, samples: 10, results: [{ encoder: evil, value: 50 }] }] },
     map: {
@@ -179,13 +179,14 @@ test('a written report replaces the old one at once; a bad place is one clear er
   }
 });
 
-test("accuracy intervals are Wilson's", () => {
-  // Published values: 8 of 10 -> 0.490 to 0.943; 0 of 20 -> 0 to 0.161; 81 of 263 -> 0.2553 to 0.3662 (Newcombe 1998).
-  const near = ([low, high]: number[], [a, b]: number[]) =>
-    assert.ok(Math.abs(low - a) < 0.05 && Math.abs(high - b) < 0.05, `${low} ${high}`);
-  near(wilson(80, 10), [49.0, 94.3]);
-  near(wilson(0, 20), [0, 16.1]);
-  near(wilson((100 * 81) / 263, 263), [25.53, 36.62]);
+test("accuracies of counted samples get Wilson's interval, drawn as a whisker", async () => {
+  // 81 of 263: 25.53 to 36.62 % (Newcombe 1998, table I, method 3).
+  const results = [{ encoder: 'this encoder', value: (100 * 81) / 263 }];
+  const page = await renderReport({ title: 'x', probes: { probes: [{ name: 'Linear', samples: 263, results }] } });
+  assert.match(page, /<i style="width:30.8%;[^>]*><\/i><u style="left:25.5%;width:11.1%"><\/u>/);
+  const given = [{ encoder: 'this encoder', value: 50, interval: [40, 70] as const }];
+  const other = await renderReport({ title: 'x', probes: { probes: [{ name: 'Linear', results: given }] } });
+  assert.match(other, /<u style="left:40%;width:30%"><\/u>/);
 });
 
 test('outlines of patch sets: blocks, holes and corners that touch', () => {

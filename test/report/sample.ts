@@ -1,12 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { matrix } from '../../src/base/linalg.js';
 import { createRandom } from '../../src/base/random.js';
 import type { ImageDataset, RawImage } from '../../src/data/dataset.js';
 import { idxDataset } from '../../src/data/idx.js';
-import { embeddingMap, featureMaps, nearestNeighbours, trainingCurves } from '../../src/report/build.js';
+import { diagnose } from '../../src/eval/collapse.js';
+import { embeddingMap, featureMaps, neighbourRows, trainingCurves } from '../../src/report/build.js';
 import type { ReportData } from '../../src/report/data.js';
-import { principalComponents } from '../../src/report/pca.js';
+import { leadingScores } from '../../src/report/pca.js';
 import { writeReport } from '../../src/report/report.js';
 
 /**
@@ -19,8 +21,8 @@ export async function sampleReport(points = 3000): Promise<ReportData> {
   const labels = glyphs.labels!.slice(0, points);
   const classNames = glyphs.classNames!;
   const width = 40;
-  const { scores } = principalComponents(pixels(images), points, 28 * 28, width);
-  const set = { embeddings: scores, width, images, labels, classNames };
+  const { data: scores } = leadingScores(matrix(points, 28 * 28, pixels(images)), width);
+  const set = { embeddings: { shape: [points, width], data: scores }, images, labels, classNames };
   const shown = images.slice(0, 8);
   const confusion = confusionOf(scores, width, labels, classNames.length);
   const random = createRandom(7);
@@ -30,10 +32,14 @@ export async function sampleReport(points = 3000): Promise<ReportData> {
     date: '2026-03-14 15:09',
     summary:
       'A vision transformer of 2.7 million parameters learned from 43,710 unlabelled letters in 2 min 58 s on two cores. Frozen, it lets a linear classifier name 79.2 % of letters in fonts it has never seen, against 70.5 % from raw pixels and 34.7 % from the same network with random weights.',
-    verdict: {
-      level: 'healthy',
-      text: 'Healthy: effective rank 74 of 192, matched pairs have 3.1 times less energy than shuffled ones.',
-    },
+    verdict: diagnose({
+      featureStd: 0.89,
+      rankme: 74,
+      width: 192,
+      meanCosine: 0.08,
+      energyMatched: 0.13,
+      energyShuffled: 0.46,
+    }),
     headline: [
       { name: 'Linear probe', value: '79.2', unit: '%', note: '+8.7 on raw pixels' },
       { name: '20-NN', value: '76.1', unit: '%', note: '+1.4 on raw pixels' },
@@ -59,7 +65,7 @@ export async function sampleReport(points = 3000): Promise<ReportData> {
         Object.entries(glyphs.attributes!).map(([name, all]) => [name, all.slice(0, points)]),
       ),
     }),
-    neighbours: nearestNeighbours(set, [3, 11, 47, 101, 240, 333]),
+    neighbours: neighbourRows(set, [3, 11, 47, 101, 240, 333]),
     featureMaps: patchColours(shown),
     attention: shown.slice(0, 6).map((image) => ({
       image,
@@ -213,7 +219,7 @@ function patchColours(images: readonly RawImage[]) {
     }
     return out;
   });
-  return featureMaps(images, features, 7, 7, 18);
+  return featureMaps(images, { shape: [images.length, 49, 18], data: features }, { rows: 7, columns: 7 });
 }
 
 function patchEnergy(image: RawImage, head: number): number[] {
@@ -264,7 +270,7 @@ function curves(random: ReturnType<typeof createRandom>) {
       t < 0.1 ? 1e-2 * t * 1.5 : 7.5e-4 * (1 + Math.cos((Math.PI * (t - 0.1)) / 0.9)),
     ),
     featureStd: trace(seldom, (t) => 0.9 - 0.5 * Math.exp(-5 * t) + noise(0.01)),
-    rankMe: trace(seldom, (t) => 74 - 62 * Math.exp(-4 * t) + noise(0.8)),
+    rankme: trace(seldom, (t) => 74 - 62 * Math.exp(-4 * t) + noise(0.8)),
     meanCosine: trace(seldom, (t) => 0.08 + 0.8 * Math.exp(-7 * t) + noise(0.004)),
     energyMatched: trace(seldom, (t) => 0.13 + 0.3 * Math.exp(-6 * t) + noise(0.004)),
     energyShuffled: trace(seldom, (t) => 0.4 + 0.06 * t + noise(0.004)),

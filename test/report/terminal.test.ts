@@ -75,11 +75,11 @@ test('two lines are redrawn in place', () => {
     `${'━'.repeat(7)}${'─'.repeat(21)}  step 600/2,400  25 %  loss 0.2500  1:15 left  1,726 images/s`,
   ]);
   clock.ms = 200;
-  const verdict = { level: 'healthy', text: 'healthy' } as const;
+  const verdict = { verdict: 'healthy', message: 'healthy: rank 74 of 192' } as const;
   progress.update({
     step: 1200,
     loss: 0.125,
-    rank: 74,
+    rankme: 74,
     width: 192,
     knn: 61.24,
     featureStd: 0.88,
@@ -88,7 +88,7 @@ test('two lines are redrawn in place', () => {
   });
   assert.deepEqual(screen.lines, [
     `${'━'.repeat(14)}${'─'.repeat(14)}  step 1,200/2,400  50 %  loss 0.1250  1:15 left  1,726 images/s`,
-    '● healthy  rank 74/192  k-NN 61.2 %  std 0.880  cosine 0.08',
+    '● healthy  rank 74/192  k-NN 61.2 %  spread 0.88  cosine 0.08',
   ]);
   progress.finish();
   assert.equal(screen.lines.at(-1), '');
@@ -103,12 +103,12 @@ test('lines fit every width, and what is left is what matters most', () => {
       loss: 0.1234,
       imagesPerSecond: 1726,
       etaSeconds: 61,
-      rank: 12,
+      rankme: 12,
       width: 192,
       knn: 33,
       featureStd: 0.1,
       meanCosine: 0.9,
-      verdict: { level: 'healthy', text: 'healthy, and with a great deal more to say about it than fits' },
+      verdict: { verdict: 'healthy', message: 'healthy, and with a great deal more to say about it than fits' },
     });
     assert.equal(screen.lines.length, 2, `${columns}: ${screen.lines}`);
     for (const line of screen.lines) assert.ok([...line].length < columns, `${columns}: ${line}`);
@@ -138,17 +138,32 @@ test('a logged line stays above, and a narrower terminal does not leave remains'
   assert.match(screen.lines[2], /step 200/);
 });
 
-test('a verdict that changes is printed whole, with its advice, and stays', () => {
+test('a verdict that changes is printed whole, once, and stays', () => {
   const { screen, progress } = onScreen(60);
-  progress.update({ step: 50, verdict: { level: 'healthy', text: 'healthy' } });
-  const text = 'dimensional collapse: rank 12 of 192, matched and shuffled energies are equal';
-  progress.update({ step: 100, verdict: { level: 'collapse', text, advice: 'Try loss.variance=25.' } });
-  progress.update({ step: 150, verdict: { level: 'collapse', text: 'dimensional collapse: rank 11 of 192' } });
+  progress.update({ step: 50, verdict: { verdict: 'healthy', message: 'healthy: rank 80 of 192' } });
+  const reason = 'rank 12 of 192, try variance-covariance terms or a larger batch';
+  progress.update({
+    step: 100,
+    verdict: { verdict: 'dimensional collapse', message: `dimensional collapse: ${reason}` },
+  });
+  progress.update({
+    step: 150,
+    verdict: { verdict: 'dimensional collapse', message: 'dimensional collapse: rank 11' },
+  });
   progress.finish();
-  const folded = screen.lines.slice(0, 2).join('');
-  assert.equal(folded, `step 100: ✗ ${text}. Try loss.variance=25.`);
+  assert.equal(screen.lines.slice(0, 2).join(''), `step 100: ✗ dimensional collapse: ${reason}`);
   assert.equal(screen.lines.filter((line) => line.startsWith('step 1')).length, 1);
-  assert.match(screen.lines[3], /^✗ dimensional collapse/);
+  assert.equal(screen.lines[3], '✗ dimensional collapse');
+});
+
+test('a run that starts unsound says so at once, a healthy one does not boast', () => {
+  const bad = onScreen(60);
+  bad.progress.update({ step: 1, verdict: { verdict: 'not finite', message: 'not finite: loss is NaN' } });
+  assert.equal(bad.screen.lines[0], 'step 1: ✗ not finite: loss is NaN');
+  const good = onScreen(60);
+  good.progress.update({ step: 1, verdict: { verdict: 'healthy', message: 'healthy: rank 80 of 192' } });
+  assert.doesNotMatch(good.screen.lines[0], /healthy/);
+  assert.equal(good.screen.lines[1], '● healthy');
 });
 
 test('redraws are few, one write each, and the last state is always shown', () => {
