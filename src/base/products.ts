@@ -20,7 +20,7 @@ export interface Panel<T extends Float32Array | Float64Array> {
   readonly data: T;
 }
 
-/** The rows [from, from + count) of a panel, sharing its memory; both multiples of 4, or up to its last row. */
+/** The rows [from, from + count) of a panel, sharing its memory; `from` is a multiple of 4. */
 export function panelRows<T extends Float32Array | Float64Array>(
   panel: Panel<T>,
   from: number,
@@ -28,6 +28,16 @@ export function panelRows<T extends Float32Array | Float64Array>(
 ): Panel<T> {
   const end = Math.ceil((from + count) / ROW_TILE) * ROW_TILE;
   return { ...panel, rows: count, data: panel.data.subarray(from * panel.stride, end * panel.stride) as T };
+}
+
+/** The block of a panel from (row, column) to its end, sharing its memory; both are multiples of 8. */
+export function panelBlock<T extends Float32Array | Float64Array>(
+  panel: Panel<T>,
+  row: number,
+  column: number,
+): Panel<T> {
+  const data = panel.data.subarray(row * panel.stride + column) as T;
+  return { rows: panel.rows - row, columns: panel.columns - column, stride: panel.stride, data };
 }
 
 /** Rows and bytes of a row that one inner loop computes: 4 x 2 vectors of 16 bytes, which fit in the 16 registers. */
@@ -87,7 +97,7 @@ export function createProducts(
           c.data.byteOffset,
           c.stride * size,
           Math.ceil(rows / ROW_TILE) * ROW_TILE,
-          b.stride * size,
+          Math.ceil((b.columns * size) / COLUMN_BYTES) * COLUMN_BYTES,
           scratch + Math.min(DEPTH, depth - from) * COLUMN_BYTES,
           scratch,
         );

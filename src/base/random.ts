@@ -188,7 +188,10 @@ function generator(initial: RandomState): Random {
 
 // --- the stream of PyTorch ------------------------------------------------------------------------------------------
 
-/** PyTorch's CPU generator (MT19937 and its rules for each kind of draw), bit for bit. */
+/**
+ * PyTorch's CPU generator: MT19937 and its rules for each kind of draw, bit for bit (normals up to the last digit of the
+ * logarithm and cosine, which PyTorch computes in single precision).
+ */
 export interface TorchRandom {
   /** `torch.rand(1)` in float32: 24 bits. */
   uniform(): number;

@@ -22,17 +22,47 @@ export interface MinimiseOptions {
 /** Value at x; the gradient is written to `gradient`. */
 export type Objective = (x: Float64Array, gradient: Float64Array) => number;
 
+export interface Evaluation {
+  readonly value: number;
+  readonly gradient: Float64Array;
+}
+
+/** Minimises a function that is computed at once. */
+export function minimise(objective: Objective, start: Float64Array, options: MinimiseOptions): Minimum {
+  const search = descend(start, options);
+  let turn = search.next();
+  while (!turn.done) {
+    const gradient = new Float64Array(start.length);
+    turn = search.next({ value: objective(turn.value, gradient), gradient });
+  }
+  return turn.value;
+}
+
+/** Minimises a function that is computed elsewhere. */
+export async function minimiseAsync(
+  objective: (x: Float64Array) => Promise<Evaluation>,
+  start: Float64Array,
+  options: MinimiseOptions,
+): Promise<Minimum> {
+  const search = descend(start, options);
+  let turn = search.next();
+  while (!turn.done) turn = search.next(await objective(turn.value));
+  return turn.value;
+}
+
 const HISTORY = 10;
 /** Conditions on a step: enough decrease of the value, enough decrease of the slope (weak Wolfe conditions). */
 const DECREASE = 1e-4;
 const CURVATURE = 0.9;
 const MOST_TRIALS = 40;
 
-export function minimise(objective: Objective, start: Float64Array, options: MinimiseOptions): Minimum {
-  const { tolerance, maxIterations, precondition } = options;
+/** The search itself: yields points, is given what the objective is there, and returns the minimum. */
+function* descend(
+  start: Float64Array,
+  { tolerance, maxIterations, precondition }: MinimiseOptions,
+): Generator<Float64Array, Minimum, Evaluation> {
   let x = start.slice();
-  let gradient = new Float64Array(x.length);
-  let value = objective(x, gradient);
+  let { value, gradient } = yield x;
   const history: { step: Float64Array; change: Float64Array; curvature: number }[] = [];
   for (let iterations = 0; ; iterations++) {
     if (largest(gradient) <= tolerance) return { point: x, value, iterations, converged: true };
@@ -40,28 +70,31 @@ export function minimise(objective: Objective, start: Float64Array, options: Min
 
     const direction = newtonDirection(gradient, history, precondition);
     const slope = dot(direction, gradient);
-    const next = new Float64Array(x.length);
-    const nextGradient = new Float64Array(x.length);
-    let nextValue = value;
+    let next = x;
+    let there: Evaluation = { value, gradient };
     // Bisection between steps that are too long and too short; doubling while none was too long.
     let [low, high] = [0, Number.POSITIVE_INFINITY];
     let length = 1;
     let accepted = false;
     for (let trial = 0; trial < MOST_TRIALS && !accepted; trial++) {
-      for (let i = 0; i < x.length; i++) next[i] = x[i] + length * direction[i];
-      nextValue = objective(next, nextGradient);
-      if (!(nextValue <= value + DECREASE * length * slope)) high = length;
-      else if (dot(direction, nextGradient) < CURVATURE * slope) low = length;
+      next = x.slice();
+      addScaled(next, direction, length);
+      there = yield next;
+      if (!(there.value <= value + DECREASE * length * slope)) high = length;
+      else if (dot(direction, there.gradient) < CURVATURE * slope) low = length;
       else accepted = true;
       if (!accepted) length = high === Number.POSITIVE_INFINITY ? 2 * low : (low + high) / 2;
     }
     if (!accepted) return { point: x, value, iterations, converged: false };
 
-    const step = next.map((component, i) => component - x[i]);
-    const change = nextGradient.map((component, i) => component - gradient[i]);
+    const step = next.slice();
+    addScaled(step, x, -1);
+    const change = there.gradient.slice();
+    addScaled(change, gradient, -1);
     history.push({ step, change, curvature: dot(step, change) });
     if (history.length > HISTORY) history.shift();
-    [x, gradient, value] = [next, nextGradient, nextValue];
+    x = next;
+    ({ value, gradient } = there);
   }
 }
 

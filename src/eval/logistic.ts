@@ -3,7 +3,7 @@ import { cholesky, choleskySolve, type Matrix, matrix, transpose } from '../base
 import { createProducts, type Panel, panelRows, panelSize } from '../base/products.js';
 import { minimise } from './lbfgs.js';
 import { type LinearModel, predictLinear } from './ridge.js';
-import { columnMeans, columnStds, features, type Samples } from './samples.js';
+import { columnMeans, columnStds, finiteRows, type Rows, type Samples } from './samples.js';
 
 /**
  * Multinomial logistic regression, the linear probe without tricks. The objective is scikit-learn's: sum of cross entropies
@@ -44,7 +44,7 @@ export function fitLogistic(
   options: LogisticOptions = {},
 ): LogisticModel {
   const { C = 1, standardise = true, tolerance = 1e-5, maxIterations = 500 } = options;
-  const samples = features('logistic regression', x);
+  const samples = finiteRows('logistic regression', x);
   const { rows: n, columns: width } = samples;
   checkLabels(labels, n, classes);
   const outputs = classes === 2 ? 1 : classes;
@@ -127,7 +127,7 @@ function softmax(row: Float32Array | Float64Array): number {
  * (x - shift) / scale. Sums over chunks are double whatever the precision of the products.
  */
 function crossEntropy(
-  { rows: n, columns: width, data }: Matrix,
+  { rows: n, columns: width, data }: Rows,
   labels: ArrayLike<number>,
   outputs: number,
   shift: Float64Array,

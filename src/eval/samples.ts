@@ -7,22 +7,36 @@ export interface Samples {
   readonly data: ArrayLike<number>;
 }
 
-/** Samples [n, d] in double. `what` names the measurement in errors. */
-export function features(what: string, x: Samples): Matrix {
-  if (x.shape.length !== 2)
+/** Samples [n, d] as they are: no copy, any type of number. A `Matrix` is one. */
+export interface Rows {
+  readonly rows: number;
+  readonly columns: number;
+  readonly data: ArrayLike<number>;
+}
+
+/** Checks that x is [n, d] and finite. `what` names the measurement in errors. */
+export function finiteRows(what: string, x: Samples): Rows {
+  if (x.shape.length !== 2) {
     throw new JepaError(`${what}: features must be [samples, width], not [${x.shape.join(', ')}]`);
+  }
   const [rows, columns] = x.shape;
-  const result = matrix(rows, columns, x.data);
-  const bad = result.data.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0)
-    throw new JepaError(
-      `${what}: sample ${Math.floor(bad / columns)} holds ${result.data[bad]}; features must be finite`,
-    );
-  return result;
+  const { data } = x;
+  for (let i = 0; i < data.length; i++) {
+    if (!Number.isFinite(data[i])) {
+      throw new JepaError(`${what}: sample ${Math.floor(i / columns)} holds ${data[i]}; features must be finite`);
+    }
+  }
+  return { rows, columns, data };
+}
+
+/** Samples [n, d] in double, checked. */
+export function features(what: string, x: Samples): Matrix {
+  const { rows, columns, data } = finiteRows(what, x);
+  return matrix(rows, columns, data);
 }
 
 /** The mean of each column. */
-export function columnMeans({ rows, columns, data }: Matrix): Float64Array {
+export function columnMeans({ rows, columns, data }: Rows): Float64Array {
   const means = new Float64Array(columns);
   for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) means[j] += data[i * columns + j];
   return means.map((sum) => sum / rows);
@@ -31,7 +45,9 @@ export function columnMeans({ rows, columns, data }: Matrix): Float64Array {
 /** x minus its column means. */
 export function centred(x: Matrix): Matrix {
   const means = columnMeans(x);
-  return { ...x, data: x.data.map((value, i) => value - means[i % x.columns]) };
+  const out = matrix(x.rows, x.columns, x.data);
+  for (let i = 0; i < x.rows; i++) for (let j = 0; j < x.columns; j++) out.data[i * x.columns + j] -= means[j];
+  return out;
 }
 
 /** Every row divided by its norm; zero rows stay zero. */
@@ -50,11 +66,13 @@ export function normalisedRows(x: Matrix): Matrix {
 }
 
 /** Standard deviation of each column, divisor n - 1. */
-export function columnStds(x: Matrix): Float64Array {
-  const squares = new Float64Array(x.columns);
-  const { data } = centred(x);
-  for (let i = 0; i < data.length; i++) squares[i % x.columns] += data[i] * data[i];
-  return squares.map((sum) => Math.sqrt(sum / (x.rows - 1)));
+export function columnStds(x: Rows): Float64Array {
+  const { rows, columns, data } = x;
+  const means = columnMeans(x);
+  const squares = new Float64Array(columns);
+  for (let i = 0; i < rows; i++)
+    for (let j = 0; j < columns; j++) squares[j] += (data[i * columns + j] - means[j]) ** 2;
+  return squares.map((sum) => Math.sqrt(sum / (rows - 1)));
 }
 
 export function mean(values: ArrayLike<number>): number {
