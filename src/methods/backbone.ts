@@ -3,8 +3,9 @@ import { reshape } from '../graph/ops/move.js';
 import { matmul } from '../graph/ops/product.js';
 import { constant, type Tensor } from '../graph/tensor.js';
 import { checkConvNet, convNet, type ConvNetConfig, convNetGrid, convNetSpec } from '../nn/convnet.js';
+import { norm } from '../nn/transformer.js';
 import { gridOf, vit, type VitConfig, vitSpec } from '../nn/vit.js';
-import { makeModule, type Module } from '../nn/weights.js';
+import { makeModule, type Module, under } from '../nn/weights.js';
 import type { Encoder } from './method.js';
 
 /** An encoder of whole images, whatever its architecture: what methods over views are built on. */
@@ -26,6 +27,7 @@ export function vitBackbone(module: Module, config: VitConfig): Backbone {
   const pooled = (images: Tensor): Tensor => mean(tokens(images), 1);
   return {
     module,
+    architecture: { ...config, kind: 'vit' },
     channels: config.channels,
     imageSize: config.imageSize,
     grid: gridOf(config),
@@ -35,6 +37,13 @@ export function vitBackbone(module: Module, config: VitConfig): Backbone {
     represent: pooled,
     embed: pooled,
     tokens,
+    layers: (images, count) => {
+      const states: Tensor[] = [];
+      const last = vit(images, module.weights, config, { onState: (state) => states.push(state) });
+      // States are the embedded patches and the outputs of the blocks; the last of them is the one that `last` normalised.
+      const earlier = states.slice(Math.max(1, config.depth + 1 - count), config.depth);
+      return [...earlier.map((state) => norm(state, under(module.weights, 'norm.'), config.eps)), last];
+    },
   };
 }
 
@@ -46,6 +55,7 @@ function convBackbone(module: Module, config: ConvNetConfig): Backbone {
   const forward = (images: Tensor) => convNet(images, module.weights, config);
   return {
     module,
+    architecture: { ...config, kind: 'conv' },
     channels: config.channels,
     imageSize: config.imageSize,
     grid,

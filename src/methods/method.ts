@@ -3,6 +3,7 @@ import type { Random } from '../base/random.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Module } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
+import type { BackboneConfig } from './backbone.js';
 
 /** What a trainer needs to know of a method: its parameters, its loss, what a step is fed, what is evaluated. */
 export interface Method {
@@ -34,6 +35,8 @@ export interface MethodBatch {
 /** A frozen encoder as evaluation and export see it. */
 export interface Encoder {
   readonly module: Module;
+  /** What it is built from. */
+  readonly architecture: BackboneConfig;
   readonly channels: number;
   /** [height, width] of its images. */
   readonly imageSize: readonly [number, number];
@@ -47,6 +50,8 @@ export interface Encoder {
   represent(images: Tensor): Tensor;
   /** Images -> tokens [batch, rows * columns, width]. */
   tokens(images: Tensor): Tensor;
+  /** Outputs of the last `count` blocks, each through the final norm, [batch, tokens, width]; the last block's comes last. */
+  layers?(images: Tensor, count: number): readonly Tensor[];
   /** Attention of the last block [batch, heads, tokens, tokens], where there is one. */
   attention?(images: Tensor): Tensor;
 }
