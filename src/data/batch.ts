@@ -1,7 +1,7 @@
 import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { RawImage } from './dataset.js';
-import { applyTransforms } from './pipeline.js';
+import { applyTransforms, VIEW_PARAMETERS } from './pipeline.js';
 import type { Transform } from './transforms.js';
 
 /**
@@ -33,6 +33,8 @@ export interface BatchJob {
 export interface MadeBatch {
   /** One array for each entry of `views`: [batch, count, channels, height, width]. */
   readonly images: Float32Array[];
+  /** How each view was warped, one array for each entry of `views`: [batch, count, VIEW_PARAMETERS]. */
+  readonly parameters: Float32Array[];
   /** Images used: those wanted, or the next readable one. */
   readonly indices: Int32Array;
   readonly corrupt: readonly CorruptImage[];
@@ -96,12 +98,13 @@ export async function readImages(
 export function startBatch(
   plan: BatchPlan,
   job: BatchJob,
-): { images: Float32Array[]; transform: (position: number, image: RawImage) => void } {
+): { images: Float32Array[]; parameters: Float32Array[]; transform: (position: number, image: RawImage) => void } {
   const sizes = plan.views.map(({ height, width }) => plan.channels * height * width);
   const images = plan.views.map(({ count }, v) => {
     const length = job.indices.length * count * sizes[v];
     return job.memory?.[v].length === length ? job.memory[v] : new Float32Array(length);
   });
+  const parameters = plan.views.map(({ count }) => new Float32Array(job.indices.length * count * VIEW_PARAMETERS));
   const epoch = createRandom(plan.seed, 'views', job.epoch);
   const viewsOfImage = plan.views.reduce((sum, { count }) => sum + count, 0);
   const transform = (position: number, image: RawImage) => {
@@ -112,21 +115,23 @@ export function startBatch(
     let stream = job.indices[position] * viewsOfImage;
     for (const [v, { count, steps }] of plan.views.entries()) {
       for (let i = 0; i < count; i++) {
-        const at = (position * count + i) * sizes[v];
-        applyTransforms(image, steps, epoch.split(stream++), images[v].subarray(at, at + sizes[v]));
+        const view = position * count + i;
+        const at = view * sizes[v];
+        const described = parameters[v].subarray(view * VIEW_PARAMETERS, (view + 1) * VIEW_PARAMETERS);
+        applyTransforms(image, steps, epoch.split(stream++), images[v].subarray(at, at + sizes[v]), described);
       }
     }
   };
-  return { images, transform };
+  return { images, parameters, transform };
 }
 
 /** Reads and transforms a whole batch in this thread. */
 export async function makeBatch(read: Read, plan: BatchPlan, job: BatchJob): Promise<MadeBatch> {
-  const { images, transform } = startBatch(plan, job);
+  const { images, parameters, transform } = startBatch(plan, job);
   const indices = job.indices.slice();
   const corrupt = await readImages(read, plan.length, job.indices, (position, image, index) => {
     indices[position] = index;
     transform(position, image);
   });
-  return { images, indices, corrupt };
+  return { images, parameters, indices, corrupt };
 }

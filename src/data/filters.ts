@@ -109,6 +109,24 @@ export function stroke(
   }
 }
 
+/** A 3 x 3 mean (zeros outside), then (mean - threshold) * gain + 0.5 cut to 0..1: a low threshold thickens bright strokes. */
+export function thickness(data: Float32Array, { channels, height, width }: Plane, threshold: number, gain: number): void {
+  const blurred = new Float32Array(height * width);
+  for (let c = 0; c < channels; c++) {
+    const plane = data.subarray(c * height * width, (c + 1) * height * width);
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        let sum = 0;
+        for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
+          for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) sum += plane[v * width + u];
+        }
+        blurred[y * width + x] = Math.min(1, Math.max(0, (sum / 9 - threshold) * gain + 0.5));
+      }
+    }
+    plane.set(blurred);
+  }
+}
+
 /** Sets a rectangle of all channels to `fill`; parts outside of the image are ignored. */
 export function fillBox(
   data: Float32Array,

@@ -3,6 +3,7 @@ import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { type BatchJob, type BatchPlan, type CorruptImage, type MadeBatch, makeBatch } from './batch.js';
 import { type ImageDataset, imageName } from './dataset.js';
+import { VIEW_PARAMETERS } from './pipeline.js';
 import { parseTransforms, type TransformInput, transformedSize } from './transforms.js';
 
 /** Views of each image that are made alike. */
@@ -45,6 +46,8 @@ export interface LoaderOptions {
 export interface Batch extends Position {
   /** One tensor for each entry of `views`: [batch, count, channels, height, width]. */
   readonly images: readonly HostTensor<'float32'>[];
+  /** How the views were warped, for each entry of `views`: [batch, count, VIEW_PARAMETERS]. */
+  readonly parameters: readonly HostTensor<'float32'>[];
   /** Which images these are. */
   readonly indices: Int32Array;
   /** Their classes, where the data set has labels. */
@@ -175,6 +178,11 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
           const { count, height, width } = plan.views[v];
           return { dtype: 'float32', shape: [made.indices.length, count, plan.channels, height, width], data };
         }),
+        parameters: made.parameters.map((data, v) => ({
+          dtype: 'float32',
+          shape: [made.indices.length, plan.views[v].count, VIEW_PARAMETERS],
+          data,
+        })),
         indices: made.indices,
         labels: labels && made.indices.map((index) => labels[index]),
       };

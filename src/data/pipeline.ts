@@ -2,7 +2,7 @@ import { JepaError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { adjustBrightness, adjustContrast, adjustHue, adjustSaturation, normalize, solarize, toGrey } from './color.js';
 import type { RawImage } from './dataset.js';
-import { fillBox, flipHorizontal, gaussianBlur, type Plane, stroke } from './filters.js';
+import { fillBox, flipHorizontal, gaussianBlur, type Plane, stroke, thickness } from './filters.js';
 import { type Box, centreBox, heightWidth, resizeBytes, resizeToFloat, shortEdgeSize } from './resample.js';
 import type { Transform } from './transforms.js';
 import { affineWarp, splineField, warp } from './warp.js';
@@ -68,9 +68,15 @@ function bytesToFloats({ data, channels }: RawImage, out: Float32Array): void {
 
 /**
  * Runs the steps on one image and writes channel-first floats to `out`, [channels, height, width] of exactly the size that
- * comes out (`transformedSize`). Throws a `JepaError` if the image does not have the size that `out` has room for.
+ * comes out (`transformedSize`); what warps the view is noted in `parameters` (`VIEW_PARAMETERS` numbers). Throws a `JepaError` if the image does not have the size that `out` has room for.
  */
-export function applyTransforms(image: RawImage, steps: readonly Transform[], random: Draws, out: Float32Array): void {
+export function applyTransforms(
+  image: RawImage,
+  steps: readonly Transform[],
+  random: Draws,
+  out: Float32Array,
+  parameters?: Float32Array,
+): void {
   let bytes = image;
   let plane: Plane | undefined;
   const enter = (height: number, width: number): Plane => {
@@ -104,7 +110,7 @@ export function applyTransforms(image: RawImage, steps: readonly Transform[], ra
       if (step.filter === 'bicubic') for (let i = 0; i < out.length; i++) out[i] = Math.min(1, Math.max(0, out[i]));
     } else {
       plane ??= floats();
-      applyToFloats(step, out, plane, random);
+      applyToFloats(step, out, plane, random, parameters);
     }
   }
   plane ??= floats();
@@ -116,6 +122,7 @@ function applyToFloats(
   data: Float32Array,
   plane: Plane,
   random: Draws,
+  parameters: Float32Array | undefined,
 ): void {
   const { channels, height, width } = plane;
   if (step.kind === 'normalize') {
@@ -154,7 +161,10 @@ function applyToFloats(
       solarize(data, step.threshold);
       break;
     case 'affine':
-      affine(step, data, plane, random);
+      affine(step, data, plane, random, parameters);
+      break;
+    case 'thickness':
+      thickness(data, plane, 0.5 - step.amount * between(random, -1, 1), step.gain);
       break;
     case 'cutout':
       for (let i = 0; i < step.count; i++) {
@@ -210,7 +220,16 @@ function jitter(step: Step<'colorJitter'>, data: Float32Array, channels: number,
   }
 }
 
-function affine(step: Step<'affine'>, data: Float32Array, plane: Plane, random: Draws): void {
+/** Numbers that describe a warp: rotation, shear, two scales, two shifts, each about 1 for a strong one; 0 for none. */
+export const VIEW_PARAMETERS = 6;
+
+function affine(
+  step: Step<'affine'>,
+  data: Float32Array,
+  plane: Plane,
+  random: Draws,
+  parameters: Float32Array | undefined,
+): void {
   const { height, width } = plane;
   const around = (amount: number) => (amount > 0 ? between(random, -amount, amount) : 0);
   const rotate = around(step.rotate);
@@ -218,14 +237,16 @@ function affine(step: Step<'affine'>, data: Float32Array, plane: Plane, random: 
   const scale = step.scale[0] === step.scale[1] ? step.scale[0] : between(random, ...step.scale);
   // Half of the stretch goes to each axis, so that the area follows the scale alone.
   const stretch = Math.sqrt((1 + step.stretch) ** around(1));
-  const map = affineWarp(
-    rotate,
-    shear,
-    scale * stretch,
-    scale / stretch,
-    around(step.shift) * width,
-    around(step.shift) * height,
-  );
+  const [shiftX, shiftY] = [around(step.shift), around(step.shift)];
+  const map = affineWarp(rotate, shear, scale * stretch, scale / stretch, shiftX * width, shiftY * height);
+  parameters?.set([
+    (rotate * Math.PI) / 60,
+    3 * Math.tan((shear * Math.PI) / 180),
+    4 * Math.log(scale * stretch),
+    4 * Math.log(scale / stretch),
+    14 * shiftX,
+    14 * shiftY,
+  ]);
   let elastic: Float32Array | undefined;
   if (step.elastic > 0) {
     const control = normals(2 * (step.cells + 3) ** 2, 0, step.elastic * Math.min(height, width), random);

@@ -89,6 +89,13 @@ export const transformSchema = z.discriminatedUnion('kind', [
     erode: probability.default(0.25),
     strength: between(nonNegative.max(1)).default([0, 1]),
   }),
+  /** Thickens or thins strokes smoothly: a 3 x 3 mean, cut at 0.5 -+ `amount` with a slope of `gain`. */
+  z.strictObject({
+    kind: z.literal('thickness'),
+    p: probability.default(1),
+    amount: nonNegative.max(0.5).default(0.2),
+    gain: positive.default(2.5),
+  }),
   /** Blanks `count` squares whose side is a share of the image's shorter side. */
   z.strictObject({
     kind: z.literal('cutout'),

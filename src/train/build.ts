@@ -1,3 +1,4 @@
+import { VIEW_PARAMETERS } from '../data/pipeline.js';
 import { parseTransforms, type TransformInput } from '../data/transforms.js';
 import { ijepaMethod, ijepaPredictor } from '../methods/ijepa.js';
 import { lejepa } from '../methods/lejepa.js';
@@ -6,9 +7,6 @@ import type { Method } from '../methods/method.js';
 import { viewJepa } from '../methods/viewjepa.js';
 import { vitConfig } from '../nn/vit.js';
 import type { Config } from './config.js';
-
-/** Numbers that describe how a view was warped (`src/data/warp.ts`). */
-export const VIEW_PARAMETERS = 6;
 
 export const imageSizeOf = ({ data: { size } }: Config): readonly [number, number] => (typeof size === 'number' ? [size, size] : size);
 

@@ -1,0 +1,124 @@
+import fs from 'node:fs';
+import { basename, join } from 'node:path';
+import { withFileErrors } from '../base/atomic.js';
+import { JepaError } from '../base/errors.js';
+import { createRandom } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
+import { evaluationTransforms, type TransformInput } from '../data/transforms.js';
+import { type CheckpointOptions, loadEncoder, OFFICIAL_LICENCE } from '../hub/encoder-files.js';
+import { makeBackbone } from '../methods/backbone.js';
+import type { Encoder, Method } from '../methods/method.js';
+import { initialValues } from '../nn/weights.js';
+import type { Engine, State } from '../runtime/index.js';
+import { buildMethod, evaluationViews, trainingViews } from './build.js';
+import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
+import type { Config } from './config.js';
+
+/** An encoder with its weights, wherever they came from: what is probed, fine-tuned, used and exported. */
+export interface FrozenEncoder {
+  /** Where it comes from, for messages and results. */
+  readonly name: string;
+  readonly encoder: Encoder;
+  /** Parameters of `encoder.module` by full name. */
+  readonly weights: ReadonlyMap<string, HostTensor<'float32'>>;
+  /** What images go through before it. */
+  readonly transforms: readonly TransformInput[];
+  /** How images were augmented in its training, where that is known. */
+  readonly augmentation?: readonly TransformInput[];
+  /** Facts worth keeping with everything made from it: method, steps, licence. */
+  readonly facts: Readonly<Record<string, string>>;
+}
+
+/**
+ * Opens an encoder: a run of ours (its folder or the `checkpoint` folder inside), a Hugging Face I-JEPA folder, an official
+ * `.pth.tar`, a state dict of PyTorch or safetensors with official names. Of a run with a moving average that average is
+ * taken, as in the paper. Throws a `JepaError` that says what was looked for.
+ */
+export function openEncoder(path: string, options: CheckpointOptions = {}): FrozenEncoder {
+  const isFolder = withFileErrors('open', path, () => fs.statSync(path)).isDirectory();
+  const run = isFolder ? [path, join(path, 'checkpoint')].find((folder) => latestCheckpoint(folder)) : undefined;
+  if (run !== undefined) return openRun(run);
+  if (isFolder && !fs.existsSync(join(path, 'config.json'))) {
+    throw new JepaError(
+      `${path}: no encoder here (looked for checkpoint/state-<step>.json of a run and for the config.json of a Hugging Face model)`,
+    );
+  }
+  const loaded = loadEncoder(path, options);
+  const encoder = makeBackbone('encoder.', { ...loaded.config, kind: 'vit' });
+  const { prefix } = encoder.module;
+  return {
+    name: basename(path),
+    encoder,
+    weights: new Map(Array.from(loaded.weights, ([name, value]) => [`${prefix}${name}`, value])),
+    transforms: loaded.transforms ?? published(loaded.config.imageSize),
+    facts: { method: 'ijepa', ...(/\.pth\.tar$/.test(path) ? { licence: OFFICIAL_LICENCE } : {}) },
+  };
+}
+
+/** What the published models are evaluated with; only square images are known to them. */
+function published([height, width]: readonly [number, number]): TransformInput[] {
+  if (height !== width) return [{ kind: 'resize', size: [height, width], fit: 'stretch' }];
+  return evaluationTransforms(height);
+}
+
+function openRun(folder: string): FrozenEncoder {
+  const { meta, weights } = loadCheckpoint(folder);
+  const method = buildMethod(meta.config);
+  return frozen(folder, method, weights, meta.config, meta.step);
+}
+
+/** The encoder of a run that is in memory. */
+export async function trainedEncoder(
+  { method, state, steps }: { readonly method: Method; readonly state: State; readonly steps: number },
+  config: Config,
+  name: string,
+): Promise<FrozenEncoder> {
+  const names = [...method.encoder.module.tensors.keys()].map((key) => `${method.encoder.module.prefix}${key}`);
+  return frozen(name, method, await state.read(names), config, steps);
+}
+
+function frozen(
+  name: string,
+  method: Method,
+  weights: ReadonlyMap<string, HostTensor<'float32'>>,
+  config: Config,
+  steps: number,
+): FrozenEncoder {
+  const { module } = method.encoder;
+  const own = new Map<string, HostTensor<'float32'>>();
+  for (const [key, { shape }] of module.spec) {
+    const value = weights.get(`${module.prefix}${key}`);
+    if (!value || value.shape.join() !== shape.join()) {
+      throw new JepaError(
+        `${name}: ${module.prefix}${key} is ${value ? `[${value.shape}]` : 'missing'} where the configuration says [${shape}]; the checkpoint does not fit its configuration`,
+      );
+    }
+    own.set(`${module.prefix}${key}`, value);
+  }
+  return {
+    name,
+    encoder: method.encoder,
+    weights: own,
+    transforms: evaluationViews(config),
+    augmentation: trainingViews(config, method.views.length)[0],
+    facts: { method: method.name, steps: String(steps) },
+  };
+}
+
+/** The same architecture with fresh weights: what an encoder must be compared with. */
+export function randomEncoder(like: FrozenEncoder, seed = 0): FrozenEncoder {
+  const { module } = like.encoder;
+  return {
+    ...like,
+    name: 'random weights',
+    weights: initialValues(module, createRandom(seed, 'random encoder')),
+    facts: { method: 'none' },
+  };
+}
+
+/** Puts an encoder's weights into an engine. */
+export async function installEncoder(engine: Engine, { encoder, weights }: FrozenEncoder): Promise<State> {
+  const state = await engine.createState([...encoder.module.tensors.values()]);
+  await state.write(weights);
+  return state;
+}
