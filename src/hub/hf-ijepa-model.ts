@@ -1,9 +1,9 @@
 import { tanh } from '../graph/ops/elementwise.js';
-import { resize } from '../graph/ops/image.js';
-import { narrow, reshape, transpose } from '../graph/ops/move.js';
+import { narrow, reshape } from '../graph/ops/move.js';
 import { linear } from '../graph/ops/product.js';
 import { mean } from '../graph/ops/reduce.js';
 import { scope, type Tensor } from '../graph/tensor.js';
+import { interpolatePositions } from '../nn/interpolate.js';
 import { gridOf, type VitConfig, vit } from '../nn/vit.js';
 import type { Weights } from '../nn/weights.js';
 
@@ -55,20 +55,4 @@ export function huggingFaceIJepa(
 function firstToken(tokens: Tensor): Tensor {
   const [batch, , width] = tokens.shape;
   return reshape(narrow(tokens, 1, 0, 1), [batch, width]);
-}
-
-/**
- * A position table [1, rows * columns, width] for another grid, by Hugging Face's rule: bicubic with a = -0.75, half-pixel
- * centres, no antialiasing (specs/ijepa.md 1.3). The same table where the grid is the same.
- */
-export function interpolatePositions(
-  table: Tensor,
-  from: readonly [number, number],
-  to: readonly [number, number],
-): Tensor {
-  if (from[0] === to[0] && from[1] === to[1]) return table;
-  const width = table.shape[2];
-  const image = transpose(reshape(table, [1, ...from, width]), [0, 3, 1, 2]);
-  const resized = resize(image, to, { mode: 'bicubic' });
-  return reshape(transpose(resized, [0, 2, 3, 1]), [1, to[0] * to[1], width]);
 }

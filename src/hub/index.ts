@@ -5,7 +5,7 @@ export { loadEncoder, OFFICIAL_LICENCE, readTorchCheckpoint } from './encoder-fi
 export { fileSource, withFile } from './files.js';
 export type { HuggingFaceOptions } from './hf-ijepa.js';
 export { readHuggingFaceFolder, writeHuggingFaceFolder } from './hf-ijepa.js';
-export { huggingFaceIJepa, interpolatePositions } from './hf-ijepa-model.js';
+export { huggingFaceIJepa } from './hf-ijepa-model.js';
 export type { EncoderWeights, LinearWeights, LoadedEncoder } from './ijepa-names.js';
 export { huggingFaceNames, officialName, stripPrefixes } from './ijepa-names.js';
 export { imageProcessorConfig, parseImageProcessor } from './image-processor.js';

@@ -1,9 +1,9 @@
 import { JepaError } from '../base/errors.js';
 import { batchedGather, embedding } from '../graph/ops/index.js';
 import { add } from '../graph/ops/elementwise.js';
-import { reshape, transpose } from '../graph/ops/move.js';
-import { linear } from '../graph/ops/product.js';
+import { reshape } from '../graph/ops/move.js';
 import { operatorError, scope, type Tensor } from '../graph/tensor.js';
+import { cutPatches, projectPatches } from './patches.js';
 import { gridPositions } from './positions.js';
 import { blocks, blocksSpec, fillInit, norm, normalInit, normSpec, type DropPath, type Select, type TransformerConfig } from './transformer.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
@@ -109,23 +109,21 @@ export function vit(images: Tensor, w: Weights, config: VitConfig, { visible, se
 }
 
 /** Projections of patches plus positions; hidden patches are never computed. Returns [batch, visible, width]. */
-export function embedPatches(images: Tensor, w: Weights, { patchSize, channels, width }: VitConfig, visible?: Tensor, positions = w('pos_embed')): Tensor {
-  const patches = patchify(images, patchSize, channels); // [batch, patches, channels * patch * patch]
-  const weight = reshape(w('patch_embed.proj.weight'), [width, channels * patchSize * patchSize]);
+export function embedPatches(images: Tensor, w: Weights, config: VitConfig, visible?: Tensor, positions = w('pos_embed')): Tensor {
+  const patches = patchify(images, config);
+  const weight = w('patch_embed.proj.weight');
   const bias = w('patch_embed.proj.bias');
-  if (!visible) return add(linear(patches, weight, bias), positions);
-  return add(linear(batchedGather(patches, visible), weight, bias), positionsAt(positions, visible));
+  if (!visible) return add(projectPatches(patches, weight, bias), positions);
+  return add(projectPatches(batchedGather(patches, visible), weight, bias), positionsAt(positions, visible));
 }
 
-/** [batch, channels, height, width] -> [batch, patches, channels * patch * patch]; pixels of what does not fill a patch are left out. */
-export function patchify(images: Tensor, patch: number, channels: number): Tensor {
-  const [batch, c, height, width] = images.shape;
-  if (c !== channels || typeof height !== 'number' || typeof width !== 'number' || height % patch !== 0 || width % patch !== 0) {
-    throw operatorError('patchify', `needs images with ${channels} channels whose sides divide into patches of ${patch}`, images);
+/** [batch, channels, height, width] -> [batch, patches, channels * patch * patch] */
+export function patchify(images: Tensor, { patchSize, channels }: Pick<VitConfig, 'patchSize' | 'channels'>): Tensor {
+  const [, c, ...sides] = images.shape;
+  if (c !== channels || sides.some((side) => typeof side !== 'number' || side % patchSize !== 0)) {
+    throw operatorError('patchify', `needs images with ${channels} channels whose sides divide into patches of ${patchSize}`, images);
   }
-  const [rows, columns] = [height / patch, width / patch];
-  const cut = transpose(reshape(images, [batch, c, rows, patch, columns, patch]), [0, 2, 4, 1, 3, 5]);
-  return reshape(cut, [batch, rows * columns, channels * patch * patch]);
+  return cutPatches(images, [patchSize, patchSize]);
 }
 
 /** Rows of a table [1, patches, width] at indices [batch, kept] -> [batch, kept, width]. */

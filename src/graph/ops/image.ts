@@ -19,6 +19,8 @@ export interface ResizeOptions {
   readonly alignCorners?: boolean;
   /** Widens the filter when shrinking (not with alignCorners, not for the nearest modes). */
   readonly antialias?: boolean;
+  /** Results for each source position along each axis, where that is not the ratio of the sizes (not for the nearest modes). */
+  readonly scales?: readonly number[];
 }
 
 /** Keys' cubic convolution kernel. */
@@ -30,13 +32,13 @@ function cubic(distance: number, a: number): number {
 
 const triangle = (distance: number): number => Math.max(0, 1 - Math.abs(distance));
 
-/** Weights of the source positions (of `size`) for each of `count` results. */
+/** Weights of the source positions (of `size`) for each of `count` results, which lie `scale` source positions apart. */
 export function resizeWeights(
   size: number,
   count: number,
   { mode = 'linear', alignCorners = false, antialias = false }: ResizeOptions,
+  scale = size / count,
 ): number[][] {
-  const scale = size / count;
   return Array.from({ length: count }, (_, i) => {
     const row = Array<number>(size).fill(0);
     const put = (position: number, weight: number): void => {
@@ -79,7 +81,9 @@ export function resize(x: Tensor, size: PerAxis, options: ResizeOptions = {}): T
   if (options.antialias && options.alignCorners) throw operatorError('resize', 'antialias excludes alignCorners', x);
   const sizes = spatialSizes('resize', x, x);
   if (sizes.includes(0)) throw operatorError('resize', 'the input has no positions', x);
-  return separable(x, sizes, (axis, length) => resizeWeights(length, target[axis], options));
+  const { scales } = options;
+  if (scales && scales.length !== rank) throw operatorError('resize', `needs one scale for each of ${rank} axes`, x);
+  return separable(x, sizes, (axis, length) => resizeWeights(length, target[axis], options, scales && 1 / scales[axis]));
 }
 
 // Rearranging --------------------------------------------------------------------------------------------------------
