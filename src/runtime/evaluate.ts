@@ -4,7 +4,7 @@ import { evaluateDim, shapeText } from '../graph/dims.js';
 import { type Backend, lowerGraph, reachable } from '../graph/lower.js';
 import { encodeModel, joinChunks } from '../graph/onnx.js';
 import type { DType, InputAttrs, Tensor } from '../graph/tensor.js';
-import { inNode, loadOrt } from './ort.js';
+import { explained, loadOrt } from './ort.js';
 
 /** Computes outputs of a graph once, in a session made for it. `feeds` gives every input and parameter they need. */
 export async function evaluate(
@@ -20,12 +20,14 @@ export async function evaluate(
   const named = Object.entries(outputs).map(([name, tensor]) => ({ name, tensor }));
   const graph = lowerGraph(leaves, named, order, backend);
   const model = joinChunks(encodeModel(graph).model);
-  const session = await ort.InferenceSession.create(model, {
-    executionProviders: [inNode && backend === 'wasm' ? 'wasm' : backend],
-    graphOptimizationLevel: 'disabled',
-    intraOpNumThreads: 1,
-    logSeverityLevel: 4,
-  });
+  const session = await explained(() =>
+    ort.InferenceSession.create(model, {
+      executionProviders: [backend],
+      graphOptimizationLevel: 'disabled',
+      intraOpNumThreads: 1,
+      logSeverityLevel: 4,
+    }),
+  );
   const symbols = new Map<string, number>();
   const ortFeeds: Record<string, InstanceType<typeof ort.Tensor>> = {};
   for (const { name, tensor } of leaves) {
@@ -40,7 +42,7 @@ export async function evaluate(
       value.shape.length === 0 ? [1] : value.shape,
     );
   }
-  const results = await session.run(ortFeeds);
+  const results = await explained(() => session.run(ortFeeds));
   const values: Record<string, HostTensor<DType>> = {};
   for (const { name, tensor } of named) {
     const result = results[name];

@@ -66,5 +66,19 @@ async function threadCount(): Promise<number> {
 export function runtimeFailure(text: string): string {
   const node = /name:'([^']*)'|node[ :]+(?:name: *)?'?([\w./ -]+_\d+)/i.exec(text);
   const where = node ? ` in ${(node[1] ?? node[2]).replace(/\/[^/]*$/, '')}` : '';
-  return `runtime${where}: ${text.split('\n')[0].replace(/^.*(Status Message|ERROR_MESSAGE): /, '')}`;
+  const [line] = text.split('\n');
+  // What comes before is where in the runtime's own sources it happened.
+  const reason = line
+    .replace(/^.*(Status Message|ERROR_MESSAGE): /, '')
+    .replace(/^.*onnxruntime\/.*? was false\. /, '');
+  return `runtime${where}: ${reason}`;
+}
+
+/** Turns what ONNX Runtime throws into errors of ours. */
+export async function explained<T>(body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    throw new JepaError(runtimeFailure(error instanceof Error ? error.message : String(error)));
+  }
 }

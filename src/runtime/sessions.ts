@@ -4,7 +4,7 @@ import type { HostData, HostTensor } from '../base/tensor.js';
 import type { Backend } from '../graph/lower.js';
 import { ELEMENT_TYPES, encodeModel, joinChunks } from '../graph/onnx.js';
 import type { DType } from '../graph/tensor.js';
-import { loadOrt, runtimeFailure } from './ort.js';
+import { explained, inNode, loadOrt } from './ort.js';
 
 /**
  * Sessions of one ONNX Runtime, and tensors that stay where it computes (on the device, or in a worker's memory) between
@@ -37,7 +37,8 @@ export async function openSessions(backend: Backend, ortUrl?: string): Promise<S
   const ort = await loadOrt(backend, ortUrl);
   const onDevice = backend === 'webgpu';
   const sessions = new Map<number, { session: InferenceSession; resident: ReadonlySet<string> }>();
-  const tensors = new Map<number, Tensor>();
+  /** Resident tensors, with the session that made each (-1: one for copies). */
+  const tensors = new Map<number, { tensor: Tensor; maker: number }>();
   /** Sessions that copy to and from the device, by rank. */
   const copies = new Map<string, Promise<InferenceSession>>();
   let next = 0;
@@ -48,20 +49,20 @@ export async function openSessions(backend: Backend, ortUrl?: string): Promise<S
         executionProviders: [backend],
         graphOptimizationLevel: 'disabled',
         executionMode: 'sequential',
-        logSeverityLevel: 3,
+        logSeverityLevel: 4,
         ...(onDevice && { preferredOutputLocation: Object.fromEntries(resident.map((name) => [name, 'gpu-buffer'])) }),
       }),
     );
-  const keep = (tensor: Tensor): number => {
-    tensors.set(next, tensor);
+  const keep = (tensor: Tensor, maker: number): number => {
+    tensors.set(next, { tensor, maker });
     return next++;
   };
   const tensorOf = ({ dtype, data, shape }: HostTensor<DType>): Tensor =>
     new ort.Tensor(dtype, data as Float32Array, shape.length === 0 ? [1] : shape);
   const known = (id: number): Tensor => {
-    const tensor = tensors.get(id);
-    if (!tensor) throw new JepaError(`runtime: there is no resident tensor ${id} (was its engine or program closed?)`);
-    return tensor;
+    const kept = tensors.get(id);
+    if (!kept) throw new JepaError(`runtime: there is no resident tensor ${id} (was its engine or program closed?)`);
+    return kept.tensor;
   };
   // Asking a tensor on the device for its data aborts onnxruntime-node, so copies are runs of a model that does nothing.
   async function copy(direction: 'in' | 'out', tensor: Tensor): Promise<Tensor> {
@@ -72,6 +73,16 @@ export async function openSessions(backend: Backend, ortUrl?: string): Promise<S
       copies.set(key, session);
     }
     return (await (await session).run({ x: tensor })).y as Tensor;
+  }
+
+  if (onDevice) {
+    const made = create(identityModel(1), []);
+    copies.set('out 1', made);
+    await made.catch((error: Error) => {
+      throw new JepaError(
+        `engine: no GPU was found for the webgpu backend; use ${inNode ? 'cpu' : 'wasm'} (${error.message})`,
+      );
+    });
   }
 
   return {
@@ -89,7 +100,7 @@ export async function openSessions(backend: Backend, ortUrl?: string): Promise<S
       const values: Record<string, HostTensor<DType>> = {};
       const resident: Record<string, number> = {};
       for (const [name, result] of Object.entries(results)) {
-        if (opened.resident.has(name)) resident[name] = keep(result as Tensor);
+        if (opened.resident.has(name)) resident[name] = keep(result as Tensor, id);
         else values[name] = { dtype: result.type as DType, shape: result.dims, data: result.data as HostData[DType] };
       }
       return { values, resident };
@@ -97,11 +108,17 @@ export async function openSessions(backend: Backend, ortUrl?: string): Promise<S
     release: async (id) => {
       const opened = sessions.get(id);
       sessions.delete(id);
+      // Memory on the device belongs to the session that made it (freeing it later ends the process).
+      for (const [made, { tensor, maker }] of onDevice ? tensors : []) {
+        if (maker !== id) continue;
+        tensors.set(made, { tensor: await copy('in', tensor), maker: -1 });
+        tensor.dispose();
+      }
       await opened?.session.release();
     },
     upload: async (value) => {
       const tensor = tensorOf({ ...value, data: value.data.slice() });
-      return keep(onDevice ? await copy('in', tensor) : tensor);
+      return keep(onDevice ? await copy('in', tensor) : tensor, -1);
     },
     download: async (id) => {
       const tensor = onDevice ? await copy('out', known(id)) : known(id);
@@ -114,7 +131,7 @@ export async function openSessions(backend: Backend, ortUrl?: string): Promise<S
       }
     },
     close: async () => {
-      if (onDevice) for (const tensor of tensors.values()) tensor.dispose();
+      if (onDevice) for (const { tensor } of tensors.values()) tensor.dispose();
       tensors.clear();
       for (const { session } of sessions.values()) await session.release();
       for (const session of copies.values()) await (await session).release();
@@ -122,14 +139,6 @@ export async function openSessions(backend: Backend, ortUrl?: string): Promise<S
       copies.clear();
     },
   };
-}
-
-async function explained<T>(body: () => Promise<T>): Promise<T> {
-  try {
-    return await body();
-  } catch (error) {
-    throw new JepaError(runtimeFailure(error instanceof Error ? error.message : String(error)));
-  }
 }
 
 function identityModel(rank: number): Uint8Array {

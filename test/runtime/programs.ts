@@ -6,6 +6,7 @@ import {
   batchNormTrain,
   constant,
   cos,
+  cumsum,
   div,
   gelu,
   input,
@@ -25,6 +26,7 @@ import {
   scope,
   sin,
   sizeTensor,
+  sort,
   split,
   sqrt,
   square,
@@ -39,7 +41,7 @@ import {
   zeros,
 } from '../../src/graph/index.js';
 import type { Feeds } from '../../src/runtime/index.js';
-import { FREQUENCIES, type Matrix, type Values } from './reference.js';
+import { FREQUENCIES, LOSSES, type Loss, type Matrix, type Values } from './reference.js';
 
 /** The programs of the engine tests as graphs, beside `reference.ts`, and their data. */
 
@@ -62,8 +64,8 @@ const x = input('x', ['batch', WIDTHS.in]);
 const y = input('y', ['batch', WIDTHS.out]);
 const mse = (a: Tensor, b: Tensor): Tensor => mean(square(sub(a, b)));
 
-/** Losses by name; each of its own parameters' network of x and y. */
-export const LOSS_GRAPHS: Readonly<Record<string, (p: readonly Tensor[]) => Tensor>> = {
+/** Losses of a network's parameters by name, of inputs x and y. */
+const LOSS_GRAPHS: Readonly<Record<string, (p: readonly Tensor[]) => Tensor>> = {
   mean: (p) => mse(network(p, x), y),
   vicreg: (p) => {
     const views = [network(p, x), network(p, y)];
@@ -101,6 +103,9 @@ export const LOSS_GRAPHS: Readonly<Record<string, (p: readonly Tensor[]) => Tens
     return mean(sub(logsumexp(logits, 1), sum(mul(logits, oneHot(iota(rows), rows)), 1)));
   },
   batchNorm: (p) => mse(network(p, x, true), y),
+  // No rule says how these two are computed on slices of a batch.
+  sorted: (p) => mean(square(sub(sort(network(p, x), 0).values, sort(y, 0).values))),
+  running: (p) => mean(square(cumsum(network(p, x), 0))),
 };
 
 const WIDTH = 8;
@@ -108,7 +113,7 @@ const HEADS = 2;
 const TOKENS = 5;
 const KEPT = 3;
 
-export const transformerParameters = (): Tensor[] => [
+const transformerParameters = (): Tensor[] => [
   parameter('embed', [WIDTH, WIDTHS.in]),
   parameter('positions', [TOKENS, WIDTH]),
   parameter('qkv', [3 * WIDTH, WIDTH]),
@@ -118,10 +123,7 @@ export const transformerParameters = (): Tensor[] => [
 ];
 
 /** A block over the kept tokens of every sample, two masks each (so that rows are a multiple of the batch). */
-export function transformer([embed, positions, qkv, proj, mlp, norm]: readonly Tensor[]): {
-  readonly loss: Tensor;
-  readonly features: Tensor;
-} {
+function transformer([embed, positions, qkv, proj, mlp, norm]: readonly Tensor[]): Tensor {
   const tokens = input('tokens', ['batch', TOKENS, WIDTHS.in]);
   const kept = input('kept', ['batch', 2 * KEPT], 'int32');
   return scope('encoder', () => {
@@ -135,10 +137,7 @@ export function transformer([embed, positions, qkv, proj, mlp, norm]: readonly T
       visible,
       scope('mlp', () => gelu(linear(linear(attended, proj), mlp))),
     );
-    return {
-      loss: mean(square(sub(out, mean(visible, 1, true)))),
-      features: mean(reshape(out, [-1, 2 * KEPT, WIDTH]), 1),
-    };
+    return mean(square(sub(out, mean(out, 1, true))));
   });
 }
 
@@ -165,12 +164,12 @@ export const initial = (parameters: readonly Tensor[]): Map<string, HostTensor<'
     }),
   );
 
-export const batchOf = (rows: number, seed: number): Feeds => ({
+export const batchOf = (rows: number, seed: number): Record<'x' | 'y', HostTensor<'float32'>> => ({
   x: float32([rows, WIDTHS.in], noise(rows * WIDTHS.in, seed)),
   y: float32([rows, WIDTHS.out], noise(rows * WIDTHS.out, seed + 1)),
 });
 
-export const tokensOf = (rows: number, seed: number): Feeds => ({
+const tokensOf = (rows: number, seed: number): Feeds => ({
   tokens: float32([rows, TOKENS, WIDTHS.in], noise(rows * TOKENS * WIDTHS.in, seed)),
   kept: int32(
     [rows, 2 * KEPT],
@@ -178,14 +177,32 @@ export const tokensOf = (rows: number, seed: number): Feeds => ({
   ),
 });
 
+export interface Case {
+  readonly parameters: () => Tensor[];
+  readonly loss: (parameters: readonly Tensor[]) => Tensor;
+  readonly feeds: (rows: number, seed: number) => Feeds;
+  readonly exact: Loss;
+}
+
+/** Every loss with its exact counterpart. */
+export const CASES: Readonly<Record<string, Case>> = {
+  ...Object.fromEntries(
+    Object.entries(LOSS_GRAPHS).map(([name, loss]) => [
+      name,
+      { parameters: networkParameters, loss, feeds: batchOf, exact: LOSSES[name.split(' ')[0] as keyof typeof LOSSES] },
+    ]),
+  ),
+  transformer: { parameters: transformerParameters, loss: transformer, feeds: tokensOf, exact: LOSSES.transformer },
+};
+
+/** A row of numbers for each sample of every input. */
 export const matricesOf = (feeds: Feeds): Record<string, Matrix> =>
   Object.fromEntries(
-    Object.entries(feeds).map(([name, { shape, data }]) => [
-      name,
-      Array.from({ length: shape[0] }, (_, b) =>
-        Array.from((data as Float32Array).subarray(b * shape[1], (b + 1) * shape[1])),
-      ),
-    ]),
+    Object.entries(feeds).map(([name, { shape, data }]) => {
+      const size = data.length / shape[0];
+      const rows = Array.from({ length: shape[0] }, (_, b) => Array.from(data.slice(b * size, (b + 1) * size), Number));
+      return [name, rows];
+    }),
   );
 
 /**

@@ -76,7 +76,74 @@ export const LOSSES = {
     const z = network(p, x, true);
     return mean(z.flatMap((row, b) => row.map((v, d) => (v - y[b][d]) ** 2)));
   },
+  sorted: (p, { x, y }) => {
+    const [z, target] = [network(p, x), y].map((m) => columns(m).map((values) => [...values].sort((a, b) => a - b)));
+    return mean(z.flatMap((values, d) => values.map((v, i) => (v - target[d][i]) ** 2)));
+  },
+  running: (p, { x }) => {
+    const sums = columns(network(p, x)).map((values) =>
+      values.map((_, i) => values.slice(0, i + 1).reduce((a, b) => a + b, 0)),
+    );
+    return mean(sums.flat().map((v) => v * v));
+  },
+  transformer,
 } satisfies Record<string, Loss>;
+
+const HEADS = 2;
+
+/** Pre-norm attention of two heads with a two-layer GELU after it, over the tokens that each row of `kept` selects. */
+function transformer(p: Parameters, { tokens, kept }: Readonly<Record<string, Matrix>>): number {
+  const get = (name: string): Float64Array => p.get(name) as Float64Array;
+  const width = get('norm').length;
+  const none = (count: number): Float64Array => new Float64Array(count);
+  const count = get('positions').length / width;
+  const each = kept[0].length / 2;
+  const errors = tokens.flatMap((flat, b) => {
+    const size = flat.length / count;
+    const all = Array.from({ length: count }, (_, n) => flat.slice(n * size, (n + 1) * size));
+    const embedded = linear(all, get('embed'), none(width)).map((row, n) =>
+      row.map((v, d) => v + get('positions')[n * width + d]),
+    );
+    return [0, 1].flatMap((mask) => {
+      const visible = kept[b].slice(mask * each, (mask + 1) * each).map((n) => embedded[n]);
+      const normed = visible.map((row) => {
+        const m = mean(row);
+        const s = Math.sqrt(mean(row.map((v) => (v - m) ** 2)) + 1e-5);
+        return row.map((v, d) => ((v - m) / s) * get('norm')[d]);
+      });
+      const qkv = linear(normed, get('qkv'), none(3 * width));
+      const part = width / HEADS;
+      const attended = qkv.map((row) =>
+        Array.from({ length: HEADS }, (_, h) => {
+          const of = (r: readonly number[], which: number): number[] =>
+            r.slice(which * width + h * part, which * width + (h + 1) * part);
+          const weights = qkv.map((other) => Math.exp(dot(of(row, 0), of(other, 1)) / Math.sqrt(part)));
+          const total = weights.reduce((sum, w) => sum + w, 0);
+          return of(row, 2).map((_, d) =>
+            qkv.reduce((sum, other, n) => sum + (weights[n] / total) * of(other, 2)[d], 0),
+          );
+        }).flat(),
+      );
+      const hidden = linear(linear(attended, get('proj'), none(width)), get('mlp'), none(width));
+      const out = visible.map((row, n) =>
+        row.map((v, d) => v + (hidden[n][d] * (1 + erf(hidden[n][d] / Math.SQRT2))) / 2),
+      );
+      return out.flatMap((row) => row.map((v, d) => (v - mean(column(out, d))) ** 2));
+    });
+  });
+  return mean(errors);
+}
+
+/** By its power series, which serves for the small arguments here. */
+function erf(x: number): number {
+  let term = x;
+  let sum = x;
+  for (let n = 1; n < 60; n++) {
+    term *= (-x * x) / n;
+    sum += term / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+}
 
 export const FREQUENCIES = [0.5, 1, 1.5, 2];
 
