@@ -242,11 +242,19 @@ export function pageScript(): void {
       pen.lineWidth = 4;
       pen.strokeStyle = style().getPropertyValue('--surface');
       const anchors = anchorsOf(choice ? choice.selectedIndex : 0);
+      const taken: { x: number; y: number; width: number }[] = [];
       known.forEach((name, group) => {
         if (anchors[group] < 0 || (focus !== undefined && focus !== group)) return;
         const label = name.length > 18 ? `${name.slice(0, 17)}…` : name;
         const [x, y] = screen(anchors[group]);
-        pen.font = `600 ${(name.length <= 2 ? 17 : 12.5) * (canvas.clientWidth < 500 ? 0.72 : 1)}px system-ui, sans-serif`;
+        const height = (name.length <= 2 ? 17 : 12.5) * (canvas.clientWidth < 500 ? 0.72 : 1);
+        pen.font = `600 ${height}px system-ui, sans-serif`;
+        // A name that would lie on another waits until the map is enlarged.
+        const { width } = pen.measureText(label);
+        const covers = (other: (typeof taken)[number]) =>
+          Math.abs(other.y - y) < height && Math.abs(other.x - x) < (other.width + width) / 2;
+        if (taken.some(covers)) return;
+        taken.push({ x, y, width });
         pen.fillStyle = style().getPropertyValue('--ink');
         pen.strokeText(label, x, y);
         pen.fillText(label, x, y);

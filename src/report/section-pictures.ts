@@ -26,7 +26,7 @@ export async function mapSection({ map }: ReportData, page: Collected): Promise<
 <div class="tools">${choice}${sheet ? html`<button type="button" data-do="pictures" aria-pressed="false">Show pictures</button>` : undefined}<span class="gap"></span><button type="button" data-do="out" aria-label="Zoom out">−</button><button type="button" data-do="in" aria-label="Zoom in">+</button></div>
 <canvas style="aspect-ratio:${aspect(map)}" role="img" aria-label="Scatter plot of embeddings"></canvas>
 <div class="tip"><canvas></canvas><div></div></div>${sheet ? html`<img hidden alt="" src="${sheet.uri}">` : undefined}
-<div class="groups"></div></figure>`,
+<div class="groups"></div><noscript>The map is drawn by the script of this page, which is switched off.</noscript></figure>`,
   };
 }
 

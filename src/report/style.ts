@@ -96,6 +96,7 @@ svg .back{fill:var(--tint)}
 .pixels{image-rendering:pixelated}
 .samples{display:flex;flex-wrap:wrap;gap:22px 34px}
 .masks .tile{--side:106px}
+.masks svg:has(.block){overflow:visible}
 .block{stroke-width:2.4;stroke-linejoin:round;fill-opacity:.26;filter:drop-shadow(0 0 .03px #000)}
 .hidden{fill:var(--veil);fill-opacity:.94}
 .neighbours{display:grid;gap:14px}
