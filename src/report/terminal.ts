@@ -91,6 +91,15 @@ export function createProgress(options: ProgressOptions): Progress {
     return `${up}${rows ? '\r' : ''}${above}${lines.map(([, painted]) => `${painted}\x1b[K`).join('\n')}\x1b[J`;
   }
 
+  function log(line: string): void {
+    if (isDone || !live) stream.write(`${line}\n`);
+    else {
+      shownAt = now();
+      isShown = true;
+      stream.write(redrawn(`\x1b[J${line}\n`));
+    }
+  }
+
   return {
     update(update) {
       if (isDone) return;
@@ -100,17 +109,10 @@ export function createProgress(options: ProgressOptions): Progress {
       const { verdict } = state;
       const isNews = verdict && verdict.verdict !== before?.verdict && (before || severityOf(verdict) !== 'good');
       isShown = false;
-      if (isNews) this.log(`step ${formatFixed(state.step, 0)}: ${marked(verdict, verdict.message, colors)[1]}`);
+      if (isNews) log(`step ${formatFixed(state.step, 0)}: ${marked(verdict, verdict.message, colors)[1]}`);
       else if (now() - shownAt >= (live ? REDRAW : PLAIN)) show();
     },
-    log(line) {
-      if (isDone || !live) stream.write(`${line}\n`);
-      else {
-        shownAt = now();
-        isShown = true;
-        stream.write(redrawn(`\x1b[J${line}\n`));
-      }
-    },
+    log,
     finish() {
       if (isDone) return;
       if (!isShown) show();
