@@ -58,18 +58,25 @@ export function latestCheckpoint(folder: string): number | undefined {
   return steps.length === 0 ? undefined : Math.max(...steps);
 }
 
-export function loadCheckpoint(folder: string): Checkpoint {
+/** What is known of the newest checkpoint of a folder, without its weights. Throws `JepaError` where there is none. */
+export function readCheckpointMeta(folder: string): CheckpointMeta {
   const step = latestCheckpoint(folder);
   if (step === undefined) throw new JepaError(`${folder}: there is no checkpoint (looked for state-<step>.json and .safetensors)`);
-  const path = join(folder, name(step));
-  const text = withFileErrors('read', `${path}.json`, () => fs.readFileSync(`${path}.json`, 'utf8'));
+  const path = `${join(folder, name(step))}.json`;
+  const text = withFileErrors('read', path, () => fs.readFileSync(path, 'utf8'));
   let meta: CheckpointMeta;
   try {
     meta = JSON.parse(text) as CheckpointMeta;
   } catch {
-    throw new JepaError(`${path}.json: it is not JSON (damaged?); remove it to go back to an earlier checkpoint`);
+    throw new JepaError(`${path}: it is not JSON (damaged?); remove it to go back to an earlier checkpoint`);
   }
-  if (meta.format !== 1) throw new JepaError(`${path}.json: checkpoint format ${meta.format} is not known; use the version that wrote it`);
+  if (meta.format !== 1) throw new JepaError(`${path}: checkpoint format ${meta.format} is not known; use the version that wrote it`);
+  return meta;
+}
+
+export function loadCheckpoint(folder: string): Checkpoint {
+  const meta = readCheckpointMeta(folder);
+  const path = join(folder, name(meta.step));
   const bytes = withFileErrors('read', `${path}.safetensors`, () => fs.readFileSync(`${path}.safetensors`));
   const weights = new Map<string, HostTensor<'float32'>>();
   const slots = new Map<string, HostTensor<'float32'>>();

@@ -143,11 +143,15 @@ export const configSchema = z.strictObject({
 export type Config = z.output<typeof configSchema>;
 export type ConfigInput = z.input<typeof configSchema>;
 
+/** Where in its text a field of a configuration stands, for messages. */
+export type PlaceOf = (path: readonly PropertyKey[]) => string;
+
 /** Checks a configuration and fills in its defaults. Throws `UsageError`, one line for each problem. */
-export function parseConfig(input: unknown, where = 'configuration'): Config {
+export function parseConfig(input: unknown, placeOf: PlaceOf = () => 'configuration:'): Config {
   const result = configSchema.safeParse(input);
   if (result.success) return result.data;
-  throw new UsageError(result.error.issues.map((issue) => `${where}: ${explain(issue, input)}`).join('\n'));
+  const pathOf = (issue: Issue) => (issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path);
+  throw new UsageError(result.error.issues.map((issue) => `${placeOf(pathOf(issue))} ${explain(issue, input)}`).join('\n'));
 }
 
 type Issue = z.core.$ZodIssue;
@@ -163,7 +167,7 @@ function explain(issue: Issue, input: unknown): string {
       })
       .join('; ');
   }
-  return `${path.join('.') || 'it'}: ${issue.message}`;
+  return `${path.join('.') || 'it'}: ${issue.message.replace(/^Invalid input: /, '')}`;
 }
 
 /** Keys that the schema has at a path, following the branch that the input's discriminator chooses. */
