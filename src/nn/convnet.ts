@@ -1,9 +1,9 @@
 import { JepaError } from '../base/errors.js';
 import { mulDims } from '../graph/dims.js';
-import { conv2d } from '../graph/ops/convolution.js';
 import { add, relu } from '../graph/ops/elementwise.js';
-import { concat, narrow, pad, reshape, transpose } from '../graph/ops/move.js';
+import { reshape, transpose } from '../graph/ops/move.js';
 import { linear, matmul } from '../graph/ops/product.js';
+import { windows } from '../graph/ops/gather-sum.js';
 import { operatorError, scope, type Tensor } from '../graph/tensor.js';
 import { fillInit, norm, normSpec } from './transformer.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
@@ -79,55 +79,51 @@ export interface ConvNetOutput {
   readonly embedding: Tensor;
 }
 
-/** Images [batch, channels, height, width]. Inside, maps are [batch, height, width, channels]: products over channels. */
+/** Images [batch, channels, height, width]. Inside, maps are [batch, height * width, channels]: products over channels. */
 export function convNet(images: Tensor, w: Weights, config: ConvNetConfig): ConvNetOutput {
-  const [batch] = images.shape;
-  if (images.shape.length !== 4 || images.shape[1] !== config.channels) {
-    throw operatorError('convnet', `needs images [batch, ${config.channels}, height, width]`, images);
+  const [batch, channels, height, width] = images.shape;
+  if (images.shape.length !== 4 || channels !== config.channels || height !== config.imageSize[0] || width !== config.imageSize[1]) {
+    throw operatorError('convnet', `needs images [batch, ${config.channels}, ${config.imageSize.join(', ')}]`, images);
   }
-  const stem = scope('stem', () => {
-    const map = conv2d(images, w('stem.weight'), { bias: w('stem.bias'), stride: [2, 2], padding: [2, 2] });
-    return relu(transpose(map, [0, 2, 3, 1]));
+  const pixels = transpose(reshape(images, [batch, channels, height * width]), [0, 2, 1]);
+  let map: Map = scope('stem', () => {
+    const { tokens, size } = convolve({ tokens: pixels, size: config.imageSize }, under(w, 'stem.'), 5, 2);
+    return { tokens: relu(tokens), size };
   });
-  let map = stem;
   for (const stage of [0, 1]) {
     const name = `stages.${stage}`;
     map = scope(name, () => {
-      let x = convolve(map, w(`${name}.down.weight`), w(`${name}.down.bias`), 2);
-      for (let b = 0; b < config.blocks[stage]; b++) x = scope(`blocks.${b}`, () => residual(x, under(w, `${name}.blocks.${b}.`)));
-      return relu(norm(x, under(w, `${name}.norm.`), EPS));
+      const { tokens, size } = convolve(map, under(w, `${name}.down.`), 3, 2);
+      let x = tokens;
+      for (let b = 0; b < config.blocks[stage]; b++) {
+        x = scope(`blocks.${b}`, () => residual({ tokens: x, size }, under(w, `${name}.blocks.${b}.`)));
+      }
+      return { tokens: relu(norm(x, under(w, `${name}.norm.`), EPS)), size };
     });
   }
-  const [, rows, columns, channels] = map.shape;
-  const tokens = reshape(map, [batch, mulDims(rows, columns), channels]);
-  const embedding = scope('head', () =>
-    linear(reshape(map, [batch, mulDims(mulDims(rows, columns), channels)]), w('head.weight'), w('head.bias')),
-  );
-  return { tokens, embedding };
+  const { tokens } = map;
+  const flat = reshape(tokens, [batch, mulDims(tokens.shape[1], tokens.shape[2])]);
+  return { tokens, embedding: scope('head', () => linear(flat, w('head.weight'), w('head.bias'))) };
+}
+
+/** A channels-last map: tokens [batch, height * width, channels] and its [height, width]. */
+interface Map {
+  readonly tokens: Tensor;
+  readonly size: readonly [number, number];
 }
 
 /** x + mix(relu(conv(norm(x)))). */
-function residual(x: Tensor, w: Weights): Tensor {
-  const inner = relu(convolve(norm(x, under(w, 'norm.'), EPS), w('conv.weight'), w('conv.bias'), 1));
-  return add(x, linear(inner, w('mix.weight'), w('mix.bias')));
+function residual({ tokens, size }: Map, w: Weights): Tensor {
+  const normed = { tokens: norm(tokens, under(w, 'norm.'), EPS), size };
+  const inner = relu(convolve(normed, under(w, 'conv.'), 3, 1).tokens);
+  return add(tokens, linear(inner, w('mix.weight'), w('mix.bias')));
 }
 
-/**
- * 3 x 3 convolution with padding 1 of a channels-last map [batch, height, width, in], weight [out, in, 3, 3]: the nine
- * shifted maps side by side, then one product. Its weight gradient is then one product over all positions.
- */
-function convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: 1 | 2): Tensor {
-  const [, height, width, into] = x.shape as [Tensor['shape'][0], number, number, number];
-  const [out] = weight.shape;
-  const rows = Math.ceil(height / stride);
-  const columns = Math.ceil(width / stride);
-  const padded = pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]);
-  const shifted: Tensor[] = [];
-  for (let dy = 0; dy < 3; dy++) {
-    const band = narrow(padded, 1, dy, rows, stride);
-    for (let dx = 0; dx < 3; dx++) shifted.push(narrow(band, 2, dx, columns, stride));
-  }
-  const patches = concat(shifted, 3); // [batch, rows, columns, 9 * in]
-  const kernel = reshape(transpose(weight, [2, 3, 1, 0]), [9 * into, out]);
-  return add(matmul(patches, kernel), bias);
+/** Convolution with an odd kernel and padding kernel / 2, weight [out, in, kernel, kernel]: windows, then one product. */
+function convolve({ tokens, size }: Map, w: Weights, kernel: number, stride: number): Map {
+  const weight = w('weight');
+  const [out, into] = weight.shape as readonly number[];
+  const { patches, size: result } = windows(tokens, size, { kernel, stride, padding: (kernel - 1) / 2 });
+  const matrix = reshape(transpose(weight, [2, 3, 1, 0]), [kernel * kernel * into, out]);
+  return { tokens: add(matmul(patches, matrix), w('bias')), size: result };
 }
