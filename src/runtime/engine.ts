@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
 import type { Backend } from '../graph/lower.js';
-import { inNode } from './ort.js';
+import { importInNode, inNode } from './ort.js';
 import type { Engine } from './program.js';
 
 export interface EngineOptions {
@@ -17,9 +17,10 @@ export async function createEngine({
 }: EngineOptions = {}): Promise<Engine> {
   if (backend !== 'cpu') return (await import('./engine-single.js')).createSingleEngine(backend);
   if (!inNode) throw new JepaError('engine: the cpu backend runs in Node; a browser has wasm and webgpu');
-  const { availableParallelism } = await import('node:os');
+  const { availableParallelism } = await importInNode<typeof import('node:os')>('node:os');
   const count = workers ?? availableParallelism();
   if (!Number.isInteger(count) || count < 1)
     throw new JepaError(`engine: workers must be a positive whole number, not ${workers}`);
-  return (await import('./engine-cpu-node.js')).createCpuEngine(count);
+  const { createCpuEngine } = await importInNode<typeof import('./engine-cpu-node.js')>('./engine-cpu-node.js');
+  return createCpuEngine(count);
 }

@@ -1,0 +1,36 @@
+/**
+ * What of the library runs in a browser: everything that neither reads files nor starts Node's threads. Needs
+ * `onnxruntime-web`. Node has all of this and more: `index.ts`.
+ */
+export * from './base/errors.js';
+export * from './base/random.js';
+export * from './base/tensor.js';
+export * from './energy/distance.js';
+export * from './energy/infonce.js';
+export * from './energy/sigreg.js';
+export * from './energy/vicreg.js';
+export * from './eval/collapse.js';
+export * from './eval/knn.js';
+export * from './eval/logistic.js';
+export * from './eval/spectrum.js';
+/** Operators for graphs of one's own. */
+export * as graph from './graph/index.js';
+export * from './masking/multiblock2d.js';
+export * from './masking/random2d.js';
+export * from './methods/ijepa.js';
+export * from './methods/lejepa.js';
+export * from './methods/method.js';
+export * from './methods/regularize.js';
+export * from './methods/viewjepa.js';
+export * from './nn/convnet.js';
+export * from './nn/mlp.js';
+export * from './nn/predictor.js';
+export * from './nn/vit.js';
+export * from './nn/weights.js';
+export * from './optim/adam.js';
+export * from './optim/clip.js';
+export * from './optim/groups.js';
+export * from './optim/lars.js';
+export * from './optim/schedules.js';
+export * from './optim/sgd.js';
+export * from './runtime/index.js';

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Backend } from '../../src/graph/index.js';
+import { serve } from './server.js';
+import { mistake, train } from './train.js';
+
+const CHROMIUM = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
+const reason = existsSync(CHROMIUM)
+  ? false
+  : `${CHROMIUM} is not installed (apt-get install chromium, or set CHROMIUM_PATH)`;
+
+describe('browser', { skip: reason, timeout: 240_000 }, () => {
+  let browser: Browser;
+  let expected: Awaited<ReturnType<typeof train>>;
+  before(async () => {
+    browser = await chromium.launch({
+      executablePath: CHROMIUM,
+      args: [
+        '--no-sandbox',
+        '--disable-quic',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--disable-dev-shm-usage',
+        // WebGPU on the software driver where there is no GPU.
+        '--enable-unsafe-webgpu',
+        '--use-webgpu-adapter=swiftshader',
+      ],
+    });
+    expected = await train('cpu');
+    assert.ok(expected.losses[9] < expected.losses[0]);
+  });
+  after(() => browser.close());
+
+  for (const isolated of [true, false]) {
+    test(`trains on wasm ${isolated ? 'with cross-origin isolation (threads)' : 'without (one thread)'} as on the cpu`, async () => {
+      await withPage(browser, isolated, async (page) => {
+        const result = await inPage(page, 'train', 'wasm');
+        assert.equal(result.isolated, isolated);
+        compare(result, expected, 1e-3);
+      });
+    });
+  }
+
+  test('trains on webgpu as on the cpu', async (t) => {
+    await withPage(browser, true, async (page) => {
+      const adapter = await page.evaluate(async () => {
+        const { gpu } = navigator as unknown as { gpu?: { requestAdapter(): Promise<object | null> } };
+        return (await gpu?.requestAdapter()) != null;
+      });
+      if (!adapter) return t.skip('this chromium has no WebGPU adapter');
+      compare(await inPage(page, 'train', 'webgpu'), expected, 1e-3);
+    });
+  });
+
+  test('errors read as in Node', async () => {
+    await withPage(browser, false, async (page) => {
+      assert.equal(await inPage(page, 'mistake', 'wasm'), await mistake('cpu'));
+    });
+  });
+});
+
+type Functions = { train: typeof train; mistake: typeof mistake };
+
+/** Runs a function of `train.ts` in the page. */
+function inPage<F extends keyof Functions>(
+  page: Page,
+  name: F,
+  backend: Backend,
+): Promise<Awaited<ReturnType<Functions[F]>>> {
+  return page.evaluate(
+    async ({ name, backend }) => {
+      const file = '/test/browser/train.js';
+      return (await import(file))[name](backend);
+    },
+    { name, backend },
+  );
+}
+
+async function withPage(browser: Browser, isolated: boolean, body: (page: Page) => Promise<void>): Promise<void> {
+  const server = await serve(isolated);
+  const page = await browser.newPage();
+  const problems: string[] = [];
+  page.on('pageerror', (error) => problems.push(error.message));
+  page.on('console', (message) => message.type() === 'error' && problems.push(message.text()));
+  try {
+    await page.goto(server.url);
+    await body(page);
+    assert.deepEqual(problems, []);
+  } finally {
+    await page.close();
+    await server.close();
+  }
+}
+
+function compare(
+  got: Awaited<ReturnType<typeof train>>,
+  expected: Awaited<ReturnType<typeof train>>,
+  tolerance: number,
+): void {
+  for (const key of ['losses', 'features'] as const) {
+    assert.equal(got[key].length, expected[key].length);
+    got[key].forEach((value, i) => {
+      const off = Math.abs(value - expected[key][i]) / Math.abs(expected[key][i]);
+      assert.ok(off < tolerance, `${key}[${i}]: ${value} is not ${expected[key][i]}`);
+    });
+  }
+}
