@@ -24,6 +24,8 @@ export interface ProgressOptions {
 /** What is known after a step. What a later update leaves out keeps its last value. */
 export interface ProgressUpdate {
   readonly step: number;
+  /** Steps of the whole run, where that became known only after its start. */
+  readonly total?: number;
   /** Share of the run that is done, where steps do not tell. */
   readonly fraction?: number;
   readonly loss?: number;
@@ -62,7 +64,7 @@ type Piece = readonly [text: string, painted: string];
  * one plain line now and then. A verdict that changes is printed whole, once, as a line that stays.
  */
 export function createProgress(options: ProgressOptions): Progress {
-  const { total, stream, env = process.env, now = () => performance.now() } = options;
+  const { stream, env = process.env, now = () => performance.now() } = options;
   const live = Boolean(stream.isTTY) && env.TERM !== 'dumb';
   const colors = pc.createColors(env.FORCE_COLOR ? env.FORCE_COLOR !== '0' : live && !env.NO_COLOR);
   let state: ProgressUpdate | undefined;
@@ -77,7 +79,7 @@ export function createProgress(options: ProgressOptions): Progress {
     shownAt = now();
     isShown = true;
     if (live) stream.write(redrawn(''));
-    else stream.write(`${plainLine(state, total, colors)}\n`);
+    else stream.write(`${plainLine(state, colors)}\n`);
   }
 
   /** Control codes and text that put `above` and the current state in the place of what is drawn: one write, no flicker. */
@@ -85,7 +87,7 @@ export function createProgress(options: ProgressOptions): Progress {
     const columns = Math.max(20, stream.columns ?? 80);
     // Terminals fold lines anew when they become narrower.
     const rows = drawn.reduce((sum, width) => sum + Math.max(1, Math.ceil(width / columns)), 0);
-    const lines = state ? liveLines(state, total, columns - 1, colors) : [];
+    const lines = state ? liveLines(state, columns - 1, colors) : [];
     drawn = lines.map(([text]) => length(text));
     const up = rows > 1 ? `\x1b[${rows - 1}A` : '';
     return `${up}${rows ? '\r' : ''}${above}${lines.map(([, painted]) => `${painted}\x1b[K`).join('\n')}\x1b[J`;
@@ -105,7 +107,7 @@ export function createProgress(options: ProgressOptions): Progress {
       if (isDone) return;
       const before = state?.verdict;
       const known = Object.fromEntries(Object.entries(update).filter(([, value]) => value !== undefined));
-      state = { ...state, ...known, step: update.step };
+      state = { total: options.total, ...state, ...known, step: update.step };
       const { verdict } = state;
       const isNews = verdict && verdict.verdict !== before?.verdict && (before || severityOf(verdict) !== 'good');
       isShown = false;
@@ -130,9 +132,9 @@ function marked(diagnosis: Diagnosis, text: string, colors: Colors): Piece {
   return painted(`${mark} ${text}`, colors[paint]);
 }
 
-function plainLine(state: ProgressUpdate, total: number | undefined, colors: Colors): string {
+function plainLine(state: ProgressUpdate, colors: Colors): string {
   const { verdict } = state;
-  const pieces = [counter(state, total), share(state, total), ...numbers(state, colors), ...diagnostics(state, colors)];
+  const pieces = [counter(state), share(state), ...numbers(state, colors), ...diagnostics(state, colors)];
   if (verdict) pieces.push(marked(verdict, verdict.verdict, colors));
   return present(pieces)
     .map(([, painted]) => painted)
@@ -140,9 +142,9 @@ function plainLine(state: ProgressUpdate, total: number | undefined, colors: Col
 }
 
 /** The lines on a terminal, each at most `room` characters; what does not fit is left out from the right, the bar first. */
-function liveLines(state: ProgressUpdate, total: number | undefined, room: number, colors: Colors): Piece[] {
-  const done = fractionOf(state, total);
-  const first = present([counter(state, total), share(state, total), ...numbers(state, colors)]);
+function liveLines(state: ProgressUpdate, room: number, colors: Colors): Piece[] {
+  const done = fractionOf(state);
+  const first = present([counter(state), share(state), ...numbers(state, colors)]);
   const used = first.reduce((sum, [text]) => sum + 2 + length(text), 0);
   const bar = Math.min(BAR, room - used);
   if (done !== undefined && bar >= 8) {
@@ -157,18 +159,18 @@ function liveLines(state: ProgressUpdate, total: number | undefined, room: numbe
   return lines;
 }
 
-function counter({ step }: ProgressUpdate, total: number | undefined): Piece {
+function counter({ step, total }: ProgressUpdate): Piece {
   const text = `step ${formatFixed(step, 0)}${total === undefined ? '' : `/${formatFixed(total, 0)}`}`;
   return [text, text];
 }
 
-function fractionOf({ step, fraction }: ProgressUpdate, total: number | undefined): number | undefined {
+function fractionOf({ step, total, fraction }: ProgressUpdate): number | undefined {
   const done = fraction ?? (total ? step / total : undefined);
   return done === undefined ? undefined : Math.min(1, Math.max(0, done));
 }
 
-function share(state: ProgressUpdate, total: number | undefined): Piece | undefined {
-  const done = fractionOf(state, total);
+function share(state: ProgressUpdate): Piece | undefined {
+  const done = fractionOf(state);
   if (done === undefined) return undefined;
   const text = `${Math.floor(done * 100 + 1e-9)} %`;
   return [text, text];

@@ -1,0 +1,279 @@
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { stringify } from 'yaml';
+import { JepaError } from '../base/errors.js';
+import { type ImageDataset, imageName } from '../data/dataset.js';
+import { openSplits, type Splits } from '../data/open-node.js';
+import { type Inspection, inspectFile } from '../hub/inspect.js';
+import { readJsonl } from '../hub/jsonl.js';
+import { formatBytes, formatClock, formatFixed } from '../report/format.js';
+import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
+import { bold, dim, print, printJson, table } from './output.js';
+import { METHOD_TITLES } from './run.js';
+
+/** `jepa inspect <path>`: says what lies there, whatever it is. */
+export async function inspect(
+  path: string,
+  { all = false, json = false }: { all?: boolean; json?: boolean },
+): Promise<void> {
+  const folder = path !== 'glyphs' && existsSync(path) && statSync(path).isDirectory();
+  if (folder && [path, join(path, 'checkpoint')].some((at) => latestCheckpoint(at) !== undefined)) {
+    const run = await describeRun(path);
+    if (json) printJson(run);
+    else showRun(run);
+  } else if (holdsImages(path, folder)) {
+    const data = await describeData(path, all);
+    if (json) printJson(data);
+    else showData(data, all);
+  } else {
+    const file = await inspectFile(path);
+    if (json) printJson(file);
+    else showFile(file, all);
+  }
+}
+
+/** Files of a model in a folder; a folder without them is a data set. */
+const MODEL_FILES = /^(config\.json|model.*\.safetensors|.*\.(onnx|npy|npz|parquet|pth|jsonl))$|tfevents/;
+const IMAGE_FILES = /\.(tar|tgz|tar\.gz)$|idx[134]-(ubyte|int)(\.gz)?$/;
+
+function holdsImages(path: string, folder: boolean): boolean {
+  if (path === 'glyphs' || path.includes('{') || path.includes('::')) return true;
+  if (!folder) return existsSync(path) && IMAGE_FILES.test(path) && !path.endsWith('.pth.tar');
+  return !readdirSync(path).some((name) => MODEL_FILES.test(name));
+}
+
+// --- data sets ------------------------------------------------------------------------------------------------------
+
+interface DataFacts {
+  readonly kind: 'data';
+  readonly path: string;
+  readonly train: number;
+  readonly test: number;
+  /** Whether the test part came with the data or is a tenth taken from it. */
+  readonly testPart: Splits['origin'];
+  readonly channels: number;
+  /** Of the images that were read: the smallest, the middle and the largest. */
+  readonly width: readonly [number, number, number];
+  readonly height: readonly [number, number, number];
+  readonly classes: readonly { readonly name: string; readonly train: number; readonly test: number }[];
+  readonly attributes: readonly string[];
+  /** Images that were opened to see whether they can be: all, or some of them evenly spread. */
+  readonly read: number;
+  readonly corrupt: { readonly count: number; readonly first: readonly string[] };
+}
+
+/** Images that are opened unless all are asked for. */
+const SOME = 300;
+
+async function describeData(path: string, all: boolean): Promise<DataFacts> {
+  const { train, test, origin } = await openSplits(path);
+  const parts = [train, test];
+  const total = train.length + test.length;
+  const wanted = all ? total : Math.min(total, SOME);
+  const widths: number[] = [];
+  const heights: number[] = [];
+  const failures: string[] = [];
+  for (let i = 0; i < wanted; i++) {
+    const at = Math.floor((i * total) / wanted);
+    const [dataset, index] = at < train.length ? [train, at] : [test, at - train.length];
+    try {
+      const { width, height } = await dataset.read(index);
+      widths.push(width);
+      heights.push(height);
+    } catch (error) {
+      if (!(error instanceof JepaError)) throw error;
+      failures.push(
+        error.message.includes(imageName(dataset, index))
+          ? error.message
+          : `${imageName(dataset, index)}: ${error.message}`,
+      );
+    }
+  }
+  const names = train.classNames ?? test.classNames ?? [];
+  const [inTrain, inTest] = parts.map((part) => countClasses(part, names.length));
+  return {
+    kind: 'data',
+    path,
+    train: train.length,
+    test: test.length,
+    testPart: origin,
+    channels: train.channels,
+    width: threeOf(widths),
+    height: threeOf(heights),
+    classes: train.labels ? names.map((name, i) => ({ name, train: inTrain[i], test: inTest[i] })) : [],
+    attributes: Object.keys(train.attributes ?? {}),
+    read: wanted,
+    corrupt: { count: failures.length, first: failures.slice(0, 5) },
+  };
+}
+
+function countClasses({ labels }: ImageDataset, classes: number): number[] {
+  const counts = Array<number>(classes).fill(0);
+  for (const label of labels ?? []) if (label >= 0) counts[label]++;
+  return counts;
+}
+
+function threeOf(values: number[]): [number, number, number] {
+  if (values.length === 0) return [0, 0, 0];
+  values.sort((a, b) => a - b);
+  return [values[0], values[values.length >> 1], values[values.length - 1]];
+}
+
+function showData(data: DataFacts, all: boolean): void {
+  const { width, height, classes, corrupt } = data;
+  const isUniform = width[0] === width[2] && height[0] === height[2];
+  const size = isUniform
+    ? `${width[0]} x ${height[0]}`
+    : `${width[0]} x ${height[0]} to ${width[2]} x ${height[2]}, half of them at most ${width[1]} wide and ${height[1]} high`;
+  const whole = data.read === data.train + data.test;
+  print(`${bold(data.path)}  images`);
+  print(
+    table([
+      ['training', formatFixed(data.train, 0)],
+      [
+        'held out',
+        `${formatFixed(data.test, 0)}${data.testPart === 'made' ? dim('  (a tenth, by a hash of the names; the data have no test part)') : ''}`,
+      ],
+      [
+        'size',
+        `${size}, ${data.channels === 1 ? 'grey' : data.channels === 3 ? 'colour' : `${data.channels} channels`}`,
+      ],
+      ['classes', classes.length > 0 ? formatFixed(classes.length, 0) : 'none; folders of classes would be labels'],
+      ...(data.attributes.length > 0 ? [['attributes', data.attributes.join(', ')]] : []),
+      [
+        'damaged',
+        `${corrupt.count} of ${formatFixed(data.read, 0)} opened${whole ? '' : dim('  (--all opens every one)')}`,
+      ],
+    ]),
+  );
+  for (const line of corrupt.first) print(`  ${line}`);
+  if (corrupt.count > corrupt.first.length) print(`  and ${corrupt.count - corrupt.first.length} more`);
+  const shown = all ? classes : classes.slice(0, 12);
+  if (shown.length > 0) {
+    print();
+    print(
+      table(
+        [
+          ['class', 'training', 'held out'],
+          ...shown.map((c) => [c.name, formatFixed(c.train, 0), formatFixed(c.test, 0)]),
+        ],
+        [1, 2],
+      ),
+    );
+    if (shown.length < classes.length) print(dim(`and ${classes.length - shown.length} more (--all)`));
+  }
+}
+
+// --- runs -----------------------------------------------------------------------------------------------------------
+
+interface RunFacts {
+  readonly kind: 'run';
+  readonly path: string;
+  readonly method: string;
+  readonly data: string;
+  readonly step: number;
+  readonly totalSteps: number;
+  readonly seconds: number;
+  readonly backend: string;
+  readonly workers: number;
+  readonly checkpoint: Inspection;
+  /** The last value of everything that was measured. */
+  readonly metrics: Readonly<Record<string, unknown>>;
+  readonly result?: unknown;
+  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+}
+
+async function describeRun(path: string): Promise<RunFacts> {
+  const checkpoints = latestCheckpoint(path) === undefined ? join(path, 'checkpoint') : path;
+  const meta = readCheckpointMeta(checkpoints);
+  const log = join(path, 'metrics.jsonl');
+  const metrics: Record<string, unknown> = {};
+  if (existsSync(log)) for (const record of readJsonl(log).records) Object.assign(metrics, record);
+  const result = join(path, 'result.json');
+  return {
+    kind: 'run',
+    path,
+    method: meta.config.method.name,
+    data: meta.config.data.source,
+    step: meta.step,
+    totalSteps: meta.totalSteps,
+    seconds: meta.seconds,
+    backend: meta.backend,
+    workers: meta.workers,
+    checkpoint: await inspectFile(checkpoints),
+    metrics,
+    result: existsSync(result) ? JSON.parse(readFileSync(result, 'utf8')) : undefined,
+    files: readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ name }) => ({ name, bytes: statSync(join(path, name)).size }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1)),
+  };
+}
+
+function showRun(run: RunFacts): void {
+  const { method, checkpoint, metrics } = run;
+  const weights = checkpoint.files?.find(({ kind }) => kind === 'safetensors')?.tensors ?? [];
+  const isOwn = ({ name }: { name: string }) => !name.startsWith('slot/');
+  const parameters = weights
+    .filter(isOwn)
+    .reduce((sum, { shape }) => sum + shape.reduce<number>((a, b) => a * Number(b), 1), 0);
+  const length = run.totalSteps > 0 ? ` of ${formatFixed(run.totalSteps, 0)}` : '';
+  const title = METHOD_TITLES[method as keyof typeof METHOD_TITLES] ?? method;
+  print(`${bold(run.path)}  a run of ${title} on ${run.data}`);
+  print(
+    table([
+      [
+        'step',
+        `${formatFixed(run.step, 0)}${length}${run.step < run.totalSteps ? dim(`  (go on: jepa train ${run.path} --resume)`) : ''}`,
+      ],
+      ['trained for', formatClock(run.seconds)],
+      ['on', `${run.backend}, ${run.workers} worker${run.workers > 1 ? 's' : ''}`],
+      ['weights', `${weights.filter(isOwn).length} tensors, ${formatFixed(parameters, 0)} numbers`],
+    ]),
+  );
+  const { step: _, ...measured } = metrics;
+  if (Object.keys(measured).length > 0) {
+    print('\nlast measured');
+    print(
+      table(
+        Object.entries(measured).map(([name, value]) => [
+          `  ${name}`,
+          typeof value === 'number' ? String(Number(value.toPrecision(6))) : String(value),
+        ]),
+        [1],
+      ),
+    );
+  }
+  print('\nfiles');
+  print(
+    table(
+      run.files.map(({ name, bytes }) => [`  ${name}`, formatBytes(bytes)]),
+      [1],
+    ),
+  );
+}
+
+// --- files ----------------------------------------------------------------------------------------------------------
+
+const FIRST = 15;
+
+function showFile(file: Inspection, all: boolean): void {
+  const { kind, bytes, tensors, parameters, metadata, details, files, warnings } = file;
+  const counted = parameters ? `, ${formatFixed(parameters, 0)} numbers` : '';
+  print(`${bold(files ? file.path : basename(file.path))}  ${kind}, ${formatBytes(bytes)}${counted}`);
+  if (metadata && Object.keys(metadata).length > 0) print(indented(stringify({ metadata })));
+  if (details && Object.keys(details).length > 0)
+    print(indented(stringify(details, { collectionStyle: 'any', lineWidth: 120 })));
+  if (tensors && tensors.length > 0) {
+    const shown = all ? tensors : tensors.slice(0, FIRST);
+    print(table(shown.map(({ name, dtype, shape }) => [`  ${name}`, dtype, `[${shape.join(', ')}]`])));
+    if (shown.length < tensors.length) print(dim(`  and ${tensors.length - shown.length} more tensors (--all)`));
+  }
+  for (const warning of warnings) print(`! ${warning}`);
+  for (const inner of files ?? []) {
+    print();
+    showFile(inner, all);
+  }
+}
+
+const indented = (text: string): string => text.trimEnd().replaceAll(/^/gm, '  ');

@@ -1,0 +1,161 @@
+#!/usr/bin/env node
+import { readdirSync, readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { JepaError, UsageError } from '../base/errors.js';
+import { recipesFolder } from './package-files.js';
+
+/**
+ * The `jepa` command. This file only says what there is: the code of a command is loaded when it runs, so that help is
+ * there at once. Results go to stdout, progress and notices to stderr.
+ * Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
+ */
+
+const JSON_OPTION = ['--json', 'print the result as JSON on stdout'] as const;
+
+function whole(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return value;
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0) || value === Number.POSITIVE_INFINITY) {
+    throw new InvalidArgumentError('It must be a number above 0.');
+  }
+  return value;
+}
+
+function examples(...lines: readonly (readonly [command: string, what: string])[]): string {
+  const width = Math.max(...lines.map(([command]) => command.length));
+  return `\nExamples:\n${lines.map(([command, what]) => `  $ ${command.padEnd(width)}  # ${what}`).join('\n')}`;
+}
+
+/** Recipes with the first line of what they say about themselves. */
+function recipeList(): string {
+  const folder = recipesFolder();
+  const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
+  const names = files.map((file) => file.slice(0, -'.yaml'.length)).sort();
+  const width = Math.max(...names.map((name) => name.length));
+  const about = (name: string) => /^# ?(.*)/.exec(readFileSync(`${folder}/${name}.yaml`, 'utf8'))?.[1] ?? '';
+  return `\nRecipes:\n${names.map((name) => `  ${name.padEnd(width)}  ${about(name)}`).join('\n')}`;
+}
+
+function program(): Command {
+  const jepa = new Command('jepa');
+  jepa
+    .description(
+      'Train, measure and use image encoders that learn without labels (joint embedding predictive architectures).',
+    )
+    .exitOverride()
+    .showHelpAfterError('(jepa --help lists commands, jepa <command> --help their options and examples)')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand('help [command]', 'print help on a command')
+    .addHelpText(
+      'after',
+      `${examples(
+        ['jepa quickstart', 'three minutes: a trained encoder, its report, an ONNX file'],
+        ['jepa train ijepa data.source=photos/', 'I-JEPA on your own images'],
+        ['jepa embed runs/photos new-photos/ -o new.npy', 'use what was learned'],
+      )}\n\nExit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. JEPA_DEBUG=1 prints stacks of errors.`,
+    );
+
+  jepa
+    .command('quickstart')
+    .description('train on letters that come with the package, probe the encoder, write a report (about four minutes)')
+    .argument('[overrides...]', 'settings of the recipe, as key=value')
+    .option('-o, --out <folder>', 'where to write', 'runs/quickstart')
+    .option('--minutes <number>', 'minutes of training (default: 3)', positive)
+    .option('--seed <number>', 'seed of weights, order and augmentation (default: 0)', whole)
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      `${examples(['jepa quickstart', 'writes runs/quickstart/report.html'], ['jepa quickstart --minutes 30 --out runs/long', 'train for longer'])}\n
+A run that was interrupted is gone on with; a finished one in the same folder is replaced.`,
+    )
+    .action(async (overrides: string[], options) => (await import('./quickstart.js')).quickstart(overrides, options));
+
+  jepa
+    .command('train')
+    .description('train a recipe or a configuration of your own')
+    .argument('<recipe>', 'name of a recipe, a YAML file, or the folder of a run (with --resume)')
+    .argument('[overrides...]', 'settings that replace those of the recipe, as key=value')
+    .option('-o, --out <folder>', 'where to write (default: runs/<recipe>-<time>)')
+    .option('--resume', 'go on with the run in the folder, bit for bit as if it had not stopped')
+    .option('--print-config', 'print the whole configuration, defaults included, and leave')
+    .option('--no-probe', 'leave out probes, report and export at the end')
+    .option(...JSON_OPTION)
+    .addHelpText('after', recipeList)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa train ijepa', 'a recipe as it is'],
+        ['jepa train ijepa data.source=photos/ data.size=96 data.channels=3', 'your own images'],
+        ['jepa train ijepa method.regularizer.kind=vicreg train.minutes=10', 'other settings'],
+        ['jepa train ijepa --print-config > mine.yaml', 'a configuration to edit'],
+        ['jepa train mine.yaml --out runs/mine', 'and to train'],
+        ['jepa train runs/mine --resume', 'after Ctrl-C or a power cut'],
+      ),
+    )
+    .action(async (recipe: string, overrides: string[], options) =>
+      (await import('./train.js')).train(recipe, overrides, options),
+    );
+
+  jepa
+    .command('inspect')
+    .description('show what is in a data set, a run, a checkpoint or a file')
+    .argument('<path>', 'images (folder, IDX, CIFAR, shards, the name glyphs), a run, a checkpoint, or a file')
+    .option('--all', 'every tensor and key, not only the first')
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa inspect photos/', 'how many images, which sizes and classes, damaged files'],
+        ['jepa inspect runs/quickstart', 'a run: configuration, steps, files'],
+        ['jepa inspect encoder.onnx --json', 'inputs, outputs, operators, weights'],
+      ),
+    )
+    .action(async (path: string, options) => (await import('./inspect.js')).inspect(path, options));
+
+  jepa
+    .command('doctor')
+    .description('check this machine: runtime, speed, image decoding, GPU, memory, disk')
+    .option(...JSON_OPTION)
+    .addHelpText('after', examples(['jepa doctor', 'every line is ok, or says what to do']))
+    .action(async (options) => (await import('./doctor.js')).doctor(options));
+
+  return jepa;
+}
+
+function packageVersion(): string {
+  return (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string })
+    .version;
+}
+
+/** Prints one line (or the stack, if asked for) and gives the exit code. */
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed it
+  const { message, stack } = error as Error;
+  if (process.env.JEPA_DEBUG) process.stderr.write(`${stack}\n`);
+  else if (error instanceof JepaError) process.stderr.write(`error: ${message}\n`);
+  else process.stderr.write(`error: ${String(message).split('\n', 1)[0]} (unexpected; JEPA_DEBUG=1 shows where)\n`);
+  return error instanceof UsageError ? 2 : 1;
+}
+
+function fail(error: unknown): never {
+  process.exit(explain(error));
+}
+
+// A reader that has seen enough (`| head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  fail(error);
+});
+process.on('uncaughtException', fail);
+
+try {
+  await program().parseAsync();
+} catch (error) {
+  process.exitCode = explain(error);
+}

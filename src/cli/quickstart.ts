@@ -1,0 +1,3 @@
+export async function quickstart(overrides: readonly string[], options: object): Promise<void> {
+  console.log(overrides, options);
+}

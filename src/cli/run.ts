@@ -1,0 +1,139 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
+import { UsageError } from '../base/errors.js';
+import type { Splits } from '../data/open-node.js';
+import { formatFixed } from '../report/format.js';
+import { createProgress } from '../report/terminal.js';
+import { type CheckpointMeta, latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
+import type { Config } from '../train/config.js';
+import { type TrainResult, train } from '../train/trainer.js';
+import { openConfiguredData } from './data.js';
+import { catchInterrupts } from './interrupt.js';
+import { notice } from './output.js';
+import { configText } from './settings.js';
+
+export interface Run {
+  /** What it is called in titles. */
+  readonly name: string;
+  readonly folder: string;
+  readonly config: Config;
+  readonly resume: boolean;
+}
+
+export interface TrainedRun extends Run {
+  readonly data: Splits;
+  readonly trained: TrainResult;
+  /** Wall clock of training, with opening the data, compiling and what earlier parts of a resumed run took. */
+  readonly seconds: number;
+}
+
+/** Titles of methods, as papers write them. */
+export const METHOD_TITLES: Readonly<Record<Config['method']['name'], string>> = {
+  ijepa: 'I-JEPA',
+  lejepa: 'LeJEPA',
+  viewjepa: 'JEPA over views',
+};
+
+/**
+ * Trains into a folder, with progress on stderr. Ctrl-C ends it after the current step with a checkpoint; then undefined is
+ * returned, what to do next is printed and the exit code is 130.
+ */
+export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
+  const started = performance.now();
+  const { folder, config } = run;
+  const checkpoints = join(folder, 'checkpoint');
+  if (run.resume) checkSame(config, readCheckpointMeta(checkpoints), folder);
+  else if (latestCheckpoint(checkpoints) !== undefined) {
+    throw new UsageError(
+      `${folder} holds a run already; add --resume to go on with it, or choose another folder with --out`,
+    );
+  }
+  const data = await openConfiguredData(config);
+  const { train: images, test } = data;
+  withFileErrors('create', folder, () => mkdirSync(folder, { recursive: true }));
+  writeFileAtomic(join(folder, 'config.yaml'), configText(config));
+  const opening = (performance.now() - started) / 1000;
+
+  const progress = createProgress({ stream: process.stderr });
+  progress.log(
+    `${METHOD_TITLES[config.method.name]} on ${images.name}: ${formatFixed(images.length, 0)} images, ${formatFixed(test.length, 0)} held out; writing ${folder}`,
+  );
+  const interrupts = catchInterrupts(() =>
+    progress.log('stopping after this step; Ctrl-C again leaves at once, without saving'),
+  );
+  let trained: TrainResult;
+  try {
+    trained = await train({
+      config,
+      dataset: images,
+      heldOut: test,
+      folder,
+      resume: run.resume,
+      signal: interrupts.signal,
+      events: {
+        onStart({ step, distribution, parameters }) {
+          const from = run.resume ? `going on after step ${formatFixed(step, 0)}; ` : '';
+          progress.log(`${from}${formatFixed(parameters / 1e6, 2)} million parameters, ${distribution}`);
+        },
+        onStep: ({ step, totalSteps, loss, imagesPerSecond, etaSeconds }) =>
+          progress.update({ step, total: totalSteps || undefined, loss, imagesPerSecond, etaSeconds }),
+        onDiagnosis: ({ step, rankme, width, featureStd, meanCosine, verdict, message }) =>
+          progress.update({ step, rankme, width, featureStd, meanCosine, verdict: { verdict, message } }),
+        onProbe: ({ step, knn }) => progress.update({ step, knn }),
+        onNotice: (line) => progress.log(line),
+      },
+    });
+  } finally {
+    progress.finish();
+    interrupts.release();
+  }
+  if (!trained.interrupted) return { ...run, data, trained, seconds: opening + trained.seconds };
+  await trained.close();
+  notice(`interrupted at step ${formatFixed(trained.steps, 0)}, which is saved in ${checkpoints}`);
+  notice(`go on with: ${resumeCommand(run)}`);
+  process.exitCode = 130;
+  return undefined;
+}
+
+function resumeCommand({ name, folder }: Run): string {
+  if (name === 'quickstart') return `jepa quickstart${folder === join('runs', 'quickstart') ? '' : ` --out ${folder}`}`;
+  return `jepa train ${folder} --resume`;
+}
+
+/** Settings that do not change what is learned: they may differ when a run goes on. The trainer itself checks the workers. */
+const FREE = [
+  'data.source',
+  'data.test',
+  'data.threads',
+  'data.cache',
+  'data.maxCorrupt',
+  'train.workers',
+  'train.diagnoseEvery',
+  'train.probeEvery',
+  'train.checkpointEvery',
+];
+
+function checkSame(config: Config, { config: stored }: CheckpointMeta, folder: string): void {
+  const [now, before] = [leaves(config), leaves(stored)];
+  const changed = [...new Set([...now.keys(), ...before.keys()])].find(
+    (key) => now.get(key) !== before.get(key) && !FREE.some((free) => key === free || key.startsWith(`${free}.`)),
+  );
+  if (changed === undefined) return;
+  throw new UsageError(
+    `${folder}: the run was started with ${changed}=${before.get(changed) ?? 'null'} and would go on with ${now.get(changed) ?? 'null'}; leave the setting out, or start a new run with --out`,
+  );
+}
+
+function leaves(value: unknown, path = ''): Map<string, string> {
+  if (typeof value !== 'object' || value === null) return new Map(value === undefined ? [] : [[path, String(value)]]);
+  return new Map(Object.entries(value).flatMap(([key, inner]) => [...leaves(inner, path ? `${path}.${key}` : key)]));
+}
+
+/** Whether a folder holds a run that reached its end. */
+export function isComplete(folder: string): boolean {
+  const checkpoints = join(folder, 'checkpoint');
+  if (latestCheckpoint(checkpoints) === undefined) return false;
+  const { step, totalSteps } = readCheckpointMeta(checkpoints);
+  return step === totalSteps && existsSync(join(folder, 'result.json'));
+}
