@@ -323,8 +323,16 @@ export const exp = unary('exp', 'Exp', (g, _, y) => mul(g, y));
 export const log = unary('log', 'Log', (g, x) => div(g, x));
 export const sqrt = unary('sqrt', 'Sqrt', (g, _, y) => div(mul(g, 0.5), y));
 export const reciprocal = unary('reciprocal', 'Reciprocal', (g, _, y) => neg(mul(g, square(y))));
-export const sin = unary('sin', 'Sin', (g, x) => mul(g, cos(x)));
-export const cos = unary('cos', 'Cos', (g, x) => neg(mul(g, sin(x))));
+export const sin = unary(
+  'sin',
+  (x, emit) => emitSine(emit, 'Sin', x),
+  (g, x) => mul(g, cos(x)),
+);
+export const cos = unary(
+  'cos',
+  (x, emit) => emitSine(emit, 'Cos', x),
+  (g, x) => neg(mul(g, sin(x))),
+);
 export const tanh = unary('tanh', 'Tanh', (g, _, y) => mul(g, sub(1, square(y))));
 export const sigmoid = unary('sigmoid', 'Sigmoid', (g, _, y) => mul(g, mul(y, sub(1, y))));
 export const erf = unary('erf', 'Erf', (g, x) => mul(g, mul(exp(neg(square(x))), 2 / Math.sqrt(Math.PI))));
@@ -345,6 +353,27 @@ const polynomial = (emit: Emitter, x: string, coefficients: readonly number[]): 
   coefficients
     .slice(1)
     .reduce<string | number>((sum, c) => call(emit, 'Add', call(emit, 'Mul', sum, x), c), coefficients[0]) as string;
+
+/**
+ * Sine or cosine. WGSL promises no more than 2^-11 for its own: on WebGPU the angle is brought to [-pi/2, pi/2], with pi in
+ * three parts of few digits (Cody and Waite), where a Taylor polynomial has float32's accuracy.
+ */
+export function emitSine(emit: Emitter, opType: 'Sin' | 'Cos', x: string): string {
+  if (emit.backend !== 'webgpu') return emit.node(opType, [x]);
+  const c = (name: string, ...inputs: (string | number)[]) => call(emit, name, ...inputs);
+  // sin(n pi + r) = (-1)^n sin(r) and cos((n + 1/2) pi + r) = -(-1)^n sin(r).
+  const halves = c('Mul', x, 1 / Math.PI);
+  const n = c('Floor', opType === 'Sin' ? c('Add', halves, 0.5) : halves);
+  const turns = opType === 'Sin' ? n : c('Add', n, 0.5);
+  const r = [3.140625, 1015 / 2 ** 20, -3.258413591e-7].reduce(
+    (rest, part) => c('Sub', rest, c('Mul', turns, part)),
+    x,
+  );
+  const odd = c('Sub', n, c('Mul', c('Floor', c('Mul', n, 0.5)), 2));
+  const sign = opType === 'Sin' ? c('Sub', 1, c('Mul', odd, 2)) : c('Sub', c('Mul', odd, 2), 1);
+  const series = [-1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1];
+  return c('Mul', c('Mul', r, sign), polynomial(emit, c('Mul', r, r), series));
+}
 
 /** `series` (accurate near 0) where |x| < 1/2, else `direct`. ONNX has no log1p and no expm1. */
 const nearZero = (emit: Emitter, x: string, series: string, direct: string): string =>

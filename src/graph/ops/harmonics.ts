@@ -1,7 +1,5 @@
-import type { Dim } from '../dims.js';
 import { apply, type Operator, type Tensor } from '../tensor.js';
-import { add, call, mul, sub } from './elementwise.js';
-import { broadcastTo, broadcastToOperator } from './move.js';
+import { add, call, emitSine, mul, sub } from './elementwise.js';
 
 /** Harmonics: the cosines and sines of many multiples of one angle, at the price of products. */
 
@@ -18,11 +16,11 @@ const harmonicsOperator: Operator<HarmonicsAttrs> = {
     for (let j = 0; j < count; j++) {
       const [gCosine, gSine] = [grads[j], grads[count + j]];
       if (gSine) {
-        const part = mul(outputs[j], scaled(gSine, first + j));
+        const part = mul(outputs[j], mul(gSine, first + j));
         total = total ? add(total, part) : part;
       }
       if (gCosine) {
-        const part = mul(outputs[count + j], scaled(gCosine, first + j));
+        const part = mul(outputs[count + j], mul(gCosine, first + j));
         total = sub(total ?? 0, part);
       }
     }
@@ -33,8 +31,8 @@ const harmonicsOperator: Operator<HarmonicsAttrs> = {
   lower: ({ attrs: { count, first } }, [x], emit) => {
     const c = (opType: string, ...inputs: (string | number)[]): string => call(emit, opType, ...inputs);
     const start = first === 1 ? x : c('Mul', x, first);
-    const cosines = [c('Cos', start)];
-    const sines = [c('Sin', start)];
+    const cosines = [emitSine(emit, 'Cos', start)];
+    const sines = [emitSine(emit, 'Sin', start)];
     if (count > 1) {
       const twice = c('Mul', sines[0], first === 1 ? 2 : c('Mul', cosines[0], 4));
       // What comes before the first: multiple 0, or -1/2.
@@ -49,12 +47,6 @@ const harmonicsOperator: Operator<HarmonicsAttrs> = {
     return [...cosines, ...sines];
   },
 };
-
-/** factor * x; what is the same for many rows is scaled once. */
-function scaled(x: Tensor, factor: number): Tensor {
-  if (x.node.op !== (broadcastToOperator as Operator)) return mul(x, factor);
-  return broadcastTo(mul(x.node.inputs[0], factor), x.shape as Dim[]);
-}
 
 /** cos(m x) and sin(m x) for m = first, first + 1, ..., `count` of them; `first` is 1 or 1/2. */
 export function harmonics(

@@ -1,4 +1,5 @@
 import { addDims, type Dim, type DimLike, divDims, mulDims, productOf, shapeText, subDims, toDim } from '../dims.js';
+import type { Emitter } from '../lower.js';
 import {
   apply,
   apply1,
@@ -180,8 +181,28 @@ const splitOperator: Operator<{ axis: number; sizes: readonly Dim[] }> = {
       axis,
     ),
   ],
-  lower: ({ attrs: { axis, sizes } }, [x], emit) => emit.nodes('Split', [x, emit.shape(sizes)], sizes.length, { axis }),
+  lower: ({ attrs: { axis, sizes } }, [x], emit) => emitSplit(emit, x, axis, sizes),
 };
+
+/** A WebGPU shader takes few buffers: many pieces are cut in two steps there. */
+const MAX_PIECES = 8;
+
+function emitSplit(emit: Emitter, x: string, axis: number, sizes: readonly Dim[]): readonly string[] {
+  if (emit.backend !== 'webgpu' || sizes.length <= MAX_PIECES) {
+    return emit.nodes('Split', [x, emit.shape(sizes)], sizes.length, { axis });
+  }
+  const each = Math.ceil(sizes.length / MAX_PIECES);
+  const groups = Array.from({ length: Math.ceil(sizes.length / each) }, (_, i) =>
+    sizes.slice(i * each, (i + 1) * each),
+  );
+  const pieces = emitSplit(
+    emit,
+    x,
+    axis,
+    groups.map((group) => group.reduce<Dim>(addDims, 0)),
+  );
+  return groups.flatMap((group, i) => (group.length === 1 ? [pieces[i]] : emitSplit(emit, pieces[i], axis, group)));
+}
 
 /** Consecutive pieces along an axis. */
 export function split(x: Tensor, axis: number, sizes: readonly DimLike[]): readonly Tensor[] {
