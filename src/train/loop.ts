@@ -1,0 +1,343 @@
+import { JepaError, UsageError } from '../base/errors.js';
+import { createRandom } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
+import type { ImageDataset } from '../data/dataset.js';
+import { type Batch, createLoader, type Loader } from '../data/loader.js';
+import { diagnose, type Diagnosis } from '../eval/collapse.js';
+import { rankme } from '../eval/spectrum.js';
+import { featureStd } from '../eval/spread.js';
+import type { Tensor } from '../graph/tensor.js';
+import type { Method } from '../methods/method.js';
+import { initialValues } from '../nn/weights.js';
+import { adamw } from '../optim/adam.js';
+import { decayGroups } from '../optim/groups.js';
+import { cosineWeightDecay, linearMomentum, warmupCosine } from '../optim/schedules.js';
+import { createEngine, type Engine, type Program, type State } from '../runtime/index.js';
+import { buildMethod, trainingViews } from './build.js';
+import type { Checkpoint } from './checkpoint.js';
+import type { Config } from './config.js';
+import { encodeImages, encoderProgram, fixedImages, onlineKnn, pairEnergies } from './measure.js';
+
+/** What is known after a step. */
+export interface StepInfo {
+  readonly step: number;
+  readonly totalSteps: number;
+  readonly epoch: number;
+  readonly loss: number;
+  /** Parts of the loss, by name. */
+  readonly scalars: Readonly<Record<string, number>>;
+  readonly gradientNorm: number;
+  readonly lr: number;
+  readonly weightDecay: number;
+  readonly momentum: number;
+  readonly imagesPerSecond: number;
+  /** Seconds of training so far, with loading and compiling. */
+  readonly seconds: number;
+  readonly etaSeconds: number;
+}
+
+/** A look at the representation. */
+export interface DiagnosisInfo extends Diagnosis {
+  readonly step: number;
+  readonly featureStd: number;
+  readonly rankme: number;
+  readonly width: number;
+  readonly meanCosine: number;
+  readonly energyMatched: number;
+  readonly energyShuffled: number;
+}
+
+export interface TrainEvents {
+  onStart?(info: { readonly step: number; readonly totalSteps: number | undefined; readonly distribution: string; readonly parameters: number }): void;
+  onStep?(info: StepInfo): void;
+  onDiagnosis?(info: DiagnosisInfo): void;
+  /** Accuracy of the online k-NN probe, per cent. */
+  onProbe?(info: { readonly step: number; readonly knn: number }): void;
+  onCheckpoint?(info: { readonly step: number; readonly folder: string }): void;
+  /** Things worth telling that are no errors (a skipped file). */
+  onNotice?(line: string): void;
+}
+
+/** Where a run keeps what it makes. */
+export interface RunStore {
+  /** Names the run in messages. */
+  readonly name: string;
+  /** Where to go on from. */
+  readonly checkpoint?: Checkpoint;
+  /** Numbers for the log, of one group ("train", "representation", "probe"). */
+  record(step: number, group: string, values: Readonly<Record<string, number>>): void;
+  /** Returns where the checkpoint lies. */
+  save(checkpoint: Checkpoint): string;
+  /** Says which checkpoint is the last. */
+  lastGood(): string | undefined;
+}
+
+export interface LoopOptions {
+  readonly config: Config;
+  readonly dataset: ImageDataset;
+  /** Held-out images for the online probe; without labels there is none. */
+  readonly heldOut?: ImageDataset;
+  /** Without it nothing is kept but the state. */
+  readonly store?: RunStore;
+  readonly events?: TrainEvents;
+  /** Stops after the current step, saving it. */
+  readonly signal?: AbortSignal;
+  /** An engine to use (and leave open); by default one as the configuration says. */
+  readonly engine?: Engine;
+}
+
+export interface TrainResult {
+  readonly method: Method;
+  readonly engine: Engine;
+  readonly state: State;
+  readonly steps: number;
+  readonly seconds: number;
+  readonly interrupted: boolean;
+  readonly last: DiagnosisInfo | undefined;
+  /** Ends the engine, unless it was given. */
+  close(): Promise<void>;
+}
+
+/** Steps whose speed decides the length of a run that is given in minutes; the first few are slower. */
+const CALIBRATION = { skip: 3, count: 12 };
+
+/**
+ * Trains a method on a data set, in Node or in a page. Throws `JepaError` for a loss that is not finite, after naming
+ * where it arose.
+ */
+export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
+  const started = performance.now();
+  const { config, dataset, store, events = {}, signal } = options;
+  const { train: settings, optimizer } = config;
+  const lengths = [settings.epochs, settings.steps, settings.minutes].filter((x) => x !== undefined);
+  if (lengths.length !== 1) throw new UsageError('configuration: train needs exactly one of epochs, steps and minutes');
+  const checkpoint = store?.checkpoint;
+
+  const method = buildMethod(config);
+  const engine = options.engine ?? (await createEngine({ backend: settings.backend, workers: settings.workers }));
+  const close = async (): Promise<void> => {
+    if (!options.engine) await engine.close();
+  };
+  let loader: Loader | undefined;
+  try {
+    if (checkpoint && (checkpoint.meta.workers !== engine.workers || checkpoint.meta.backend !== engine.backend)) {
+      throw new UsageError(
+        `${store?.name}: the run was started with ${checkpoint.meta.workers} workers on ${checkpoint.meta.backend}; with ${engine.workers} on ${engine.backend} sums differ in the last bit. Resume with train.workers=${checkpoint.meta.workers}`,
+      );
+    }
+    const setup = await prepare(method, config, engine);
+    const { state, program } = setup;
+    if (checkpoint) {
+      await state.write(checkpoint.weights);
+      await program.writeSlots(checkpoint.slots);
+    } else await state.write(setup.initial);
+
+    const views = trainingViews(config, method.views.length);
+    loader = await createLoader(dataset, {
+      batchSize: settings.batchSize,
+      seed: settings.seed,
+      views: method.views.map((count, kind) => ({ count, transforms: views[kind] })),
+      start: checkpoint?.meta.position,
+      threads: config.data.threads,
+      maxCorrupt: config.data.maxCorrupt,
+      log: (line) => events.onNotice?.(line),
+    });
+    const updatesPerEpoch = loader.stepsPerEpoch / settings.accumulate;
+    let totalSteps = checkpoint?.meta.totalSteps ?? settings.steps ?? (settings.epochs && Math.max(1, Math.floor(settings.epochs * updatesPerEpoch)));
+    let step = checkpoint?.meta.step ?? 0;
+    const before = checkpoint?.meta.seconds ?? 0;
+    const elapsed = (): number => before + (performance.now() - started) / 1000;
+
+    const save = async (): Promise<void> => {
+      if (!store || !loader) return;
+      const meta = {
+        format: 1 as const,
+        step,
+        totalSteps: totalSteps ?? 0,
+        position: loader.position,
+        workers: engine.workers,
+        backend: engine.backend,
+        seconds: elapsed(),
+        config,
+      };
+      const folder = store.save({ meta, weights: await state.read(), slots: await program.readSlots() });
+      events.onCheckpoint?.({ step, folder });
+    };
+
+    const fixed = await fixedImages(dataset, config, 512);
+    const probe = options.heldOut?.labels && dataset.labels ? await onlineKnn(dataset, options.heldOut, config) : undefined;
+    const represent = await encoderProgram(engine, state, method.encoder);
+    let last: DiagnosisInfo | undefined;
+
+    events.onStart?.({ step, totalSteps, distribution: program.distribution, parameters: setup.parameters });
+    const random = createRandom(settings.seed, 'steps');
+    let interrupted = false;
+    let speed = 0;
+    const recent: number[] = [];
+    let calibrationStart = 0;
+
+    while (totalSteps === undefined || step < totalSteps) {
+      if (signal?.aborted) {
+        interrupted = true;
+        break;
+      }
+      // The length of a run given in minutes is settled once its speed is known; from then on it is a run of so many steps.
+      if (totalSteps === undefined && step === CALIBRATION.skip) calibrationStart = performance.now();
+      if (totalSteps === undefined && step === CALIBRATION.skip + CALIBRATION.count) {
+        const perStep = (performance.now() - calibrationStart) / CALIBRATION.count / 1000;
+        const budget = (settings.minutes as number) * 60 - elapsed();
+        totalSteps = step + Math.max(1, Math.floor(budget / (perStep * SLOWDOWN)));
+        await save();
+      }
+      const schedule = schedules(config, totalSteps ?? PROVISIONAL_STEPS);
+      const hyper = { lr: schedule.lr(step + 1), weightDecay: schedule.weightDecay(step + 1) };
+      const momentum = schedule.momentum(step);
+      const stepStart = performance.now();
+      const update = {
+        step: step + 1,
+        groups: [hyper, { lr: hyper.lr, weightDecay: 0 }],
+        momentum: method.followers.length > 0 ? momentum : 1,
+        ...(optimizer.clip > 0 ? { clipNorm: optimizer.clip } : {}),
+      };
+      const stepRandom = random.split(step);
+      let loss = 0;
+      let epoch = 0;
+      let gradientNorm = Number.NaN;
+      const scalars: Record<string, number> = {};
+      let lastFeeds: Parameters<Program['run']>[0] = {};
+      for (let part = 0; part < settings.accumulate; part++) {
+        const batch = (await loader.next()) as Batch;
+        lastFeeds = method.feeds(batch, settings.accumulate === 1 ? stepRandom : stepRandom.split(part));
+        const result = await program.run(lastFeeds, update, { index: part, count: settings.accumulate });
+        loss += Number(result.outputs.loss.data[0]) / settings.accumulate;
+        for (const name of Object.keys(method.scalars)) {
+          scalars[name] = (scalars[name] ?? 0) + Number(result.outputs[name].data[0]) / settings.accumulate;
+        }
+        gradientNorm = result.gradientNorm;
+        if (!result.finite || !Number.isFinite(loss)) await failNonFinite(program, lastFeeds, step + 1, Number.isFinite(loss), store);
+        epoch = batch.epoch;
+        loader.recycle(batch);
+      }
+      step++;
+      const took = (performance.now() - stepStart) / 1000;
+      recent.push(took);
+      if (recent.length > 50) recent.shift();
+      speed = (settings.batchSize * settings.accumulate * recent.length) / recent.reduce((a, b) => a + b, 0);
+      const left = totalSteps === undefined ? (settings.minutes as number) * 60 - elapsed() : ((totalSteps - step) * recent.reduce((a, b) => a + b, 0)) / recent.length;
+      const info: StepInfo = {
+        step,
+        totalSteps: totalSteps ?? 0,
+        epoch,
+        loss,
+        scalars,
+        gradientNorm,
+        ...hyper,
+        momentum,
+        imagesPerSecond: speed,
+        seconds: elapsed(),
+        etaSeconds: Math.max(0, left),
+      };
+      store?.record(step, 'train', { loss, ...scalars, gradientNorm, ...hyper, ...(method.followers.length > 0 ? { momentum } : {}), imagesPerSecond: speed, seconds: info.seconds });
+      events.onStep?.(info);
+
+      const atEnd = step === totalSteps;
+      if (step % settings.diagnoseEvery === 0 || atEnd) {
+        const energies = await pairEnergies(setup.pair, lastFeeds, createRandom(settings.seed, 'shuffle', step));
+        const rows = await encodeImages(represent, fixed);
+        const spread = featureStd(rows);
+        const signs = {
+          featureStd: spread.normalizedStdTimesSqrtD,
+          rankme: rankme(rows).value,
+          width: method.encoder.features,
+          samples: rows.shape[0],
+          meanCosine: spread.meanCosine,
+          ...energies,
+        };
+        last = { step, ...signs, ...diagnose(signs) };
+        const { samples: _, width: __, ...measured } = signs;
+        store?.record(step, 'representation', measured);
+        events.onDiagnosis?.(last);
+      }
+      if (probe && (step % settings.probeEvery === 0 || atEnd)) {
+        const knn = await probe(represent);
+        store?.record(step, 'probe', { knn });
+        events.onProbe?.({ step, knn });
+      }
+      if (step % settings.checkpointEvery === 0 || atEnd) await save();
+    }
+    if (interrupted) await save();
+    await loader.close();
+    await setup.pair.close();
+    await represent.close();
+    await program.close();
+    return { method, engine, state, steps: step, seconds: elapsed(), interrupted, last, close };
+  } catch (error) {
+    await loader?.close();
+    await close();
+    throw error;
+  }
+}
+
+/** What diagnoses, probes and checkpoints cost, as a factor on the bare time of a step. */
+const SLOWDOWN = 1.03;
+/** Length that the schedules assume until a run given in minutes knows its own. */
+const PROVISIONAL_STEPS = 5000;
+
+/** Learning rate and weight decay of step s = 1, 2, ...; momentum of update i = 0, 1, ... (I-JEPA, `train.py`). */
+export function schedules({ optimizer: o }: Config, steps: number) {
+  const totalSteps = Math.max(1, Math.trunc(steps * o.stretch));
+  return {
+    lr: warmupCosine({ startLr: o.startLr, refLr: o.lr, finalLr: o.finalLr, warmupSteps: Math.trunc(o.warmup * steps), totalSteps }),
+    weightDecay: cosineWeightDecay({ refWd: o.weightDecay, finalWd: o.finalWeightDecay, totalSteps }),
+    momentum: linearMomentum({ start: o.momentum[0], end: o.momentum[1], updates: totalSteps }),
+  };
+}
+
+async function failNonFinite(program: Program, feeds: Parameters<Program['run']>[0], step: number, lossFinite: boolean, store: RunStore | undefined): Promise<never> {
+  const where = await program.locateNonFinite(feeds);
+  const saved = store?.lastGood();
+  throw new JepaError(
+    `training stopped at step ${step}: the ${lossFinite ? 'gradient' : 'loss'} is not finite, first in ${where}. ` +
+      `${saved === undefined ? 'There is no checkpoint yet.' : `The last good checkpoint is ${saved}.`} Try a lower optimizer.lr or optimizer.clip=1`,
+  );
+}
+
+/** State and programs of a training run. Parameters lie in memory as the update likes it: groups, then their followers. */
+async function prepare(method: Method, config: Config, engine: Engine) {
+  const { decay, noDecay } = decayGroups(method.trained);
+  const ordered = [...decay, ...noDecay];
+  const followerOf = new Map<Tensor, Tensor>();
+  for (const { module, online } of method.followers) {
+    for (const [name, tensor] of online.tensors) {
+      const follower = module.tensors.get(name);
+      if (follower && ordered.includes(tensor)) followerOf.set(tensor, follower);
+    }
+  }
+  const modules = [...method.trained, ...method.followers.map((f) => f.module)];
+  const everything = [...ordered, ...ordered.flatMap((t) => followerOf.get(t) ?? []), ...modules.flatMap((m) => [...m.tensors.values()])];
+  const state = await engine.createState([...new Set(everything)]);
+  const random = createRandom(config.train.seed, 'weights');
+  const initial = new Map(method.trained.flatMap((m) => [...initialValues(m, random)]));
+  for (const { module, online } of method.followers) {
+    // A follower starts as a copy of what it follows.
+    for (const name of module.tensors.keys()) initial.set(`${module.prefix}${name}`, initial.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
+  }
+  const { betas, eps } = config.optimizer;
+  const program = await engine.compile(
+    {
+      name: `${method.name} step`,
+      outputs: { loss: method.loss, ...method.scalars },
+      update: {
+        loss: method.loss,
+        rule: adamw({ betas, eps }),
+        groups: [decay, noDecay],
+        followers: [...followerOf].map(([online, target]) => ({ online, target })),
+      },
+    },
+    state,
+  );
+  const pair = await engine.compile({ name: `${method.name} pairs`, outputs: method.pair }, state);
+  const parameters = ordered.reduce((sum, t) => sum + (t.shape as number[]).reduce((a, b) => a * b, 1), 0);
+  return { state, program, pair, initial, parameters };
+}
+
