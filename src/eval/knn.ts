@@ -24,7 +24,7 @@ const QUERY_PART = 16384;
  * Neighbours kept beyond k while similarities are in single precision (error about 1e-7): the order, and which of nearly
  * equal ones come in, is decided by similarities in double.
  */
-const SPARE = 8;
+export const SPARE = 8;
 
 /**
  * The k rows of bank [n, d] most similar to each row of queries [m, d]. Rows are normalised here; a zero row has
@@ -66,10 +66,27 @@ export function nearestNeighbours(bank: Samples, queries: Samples, k: number): N
     }
   }
 
+  return rankExactly(bank, queries, (query) => best.rows(query), k);
+}
+
+/**
+ * The k best of each query's candidate rows of the bank, by similarities in double: the last step of a search whose
+ * similarities were in single precision. There are at least k candidates, `SPARE` more are enough.
+ */
+export function rankExactly(
+  bank: Samples,
+  queries: Samples,
+  candidates: (query: number) => Iterable<number>,
+  k: number,
+): Neighbours {
+  const [n, width] = checkRows('bank', bank);
+  const [m] = checkRows('queries', queries);
+  const bankNorms = inverseNorms('bank', bank, n, width);
+  const queryNorms = inverseNorms('queries', queries, m, width);
   const indices = new Int32Array(m * k);
   const similarities = new Float64Array(m * k);
   for (let query = 0; query < m; query++) {
-    const exact = best.rows(query).map((row) => {
+    const exact = Array.from(candidates(query), (row) => {
       let sum = 0;
       for (let j = 0; j < width; j++) sum += queries.data[query * width + j] * bank.data[row * width + j];
       return { row, similarity: sum * queryNorms[query] * bankNorms[row] };
@@ -132,7 +149,8 @@ function checkRows(what: string, x: Samples): [rows: number, width: number] {
   return [x.shape[0], x.shape[1]];
 }
 
-function inverseNorms(what: string, x: Samples, rows: number, width: number): Float64Array {
+/** 1 / norm of each row, 0 for a zero row. */
+export function inverseNorms(what: string, x: Samples, rows: number, width: number): Float64Array {
   const norms = new Float64Array(rows);
   for (let i = 0; i < rows; i++) {
     let squares = 0;

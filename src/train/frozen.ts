@@ -36,7 +36,9 @@ export interface FrozenEncoder {
  */
 export function openEncoder(path: string, options: CheckpointOptions = {}): FrozenEncoder {
   const isFolder = withFileErrors('open', path, () => fs.statSync(path)).isDirectory();
-  const run = isFolder ? [path, join(path, 'checkpoint')].find((folder) => latestCheckpoint(folder)) : undefined;
+  const run = isFolder
+    ? [path, join(path, 'checkpoint')].find((folder) => latestCheckpoint(folder) !== undefined)
+    : undefined;
   if (run !== undefined) return openRun(run);
   if (isFolder && !fs.existsSync(join(path, 'config.json'))) {
     throw new JepaError(
@@ -51,7 +53,10 @@ export function openEncoder(path: string, options: CheckpointOptions = {}): Froz
     encoder,
     weights: new Map(Array.from(loaded.weights, ([name, value]) => [`${prefix}${name}`, value])),
     transforms: loaded.transforms ?? published(loaded.config.imageSize),
-    facts: { method: 'ijepa', ...(/\.pth\.tar$/.test(path) ? { licence: OFFICIAL_LICENCE } : {}) },
+    facts: {
+      method: 'ijepa',
+      licence: path.endsWith('.pth.tar') ? OFFICIAL_LICENCE : 'The licence of the weights it was made from applies.',
+    },
   };
 }
 

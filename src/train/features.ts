@@ -1,0 +1,180 @@
+import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
+import type { ImageDataset } from '../data/dataset.js';
+import { createLoader } from '../data/loader.js';
+import type { TransformInput } from '../data/transforms.js';
+import { concat } from '../graph/ops/move.js';
+import { mean } from '../graph/ops/reduce.js';
+import { input } from '../graph/tensor.js';
+import type { Engine, Program } from '../runtime/index.js';
+import { type FrozenEncoder, installEncoder } from './frozen.js';
+
+/** What is measured of an image: an encoder's features, or the pixels themselves. */
+export type FeatureSource = FrozenEncoder | PixelSource;
+
+/** Raw pixels, the baseline that needs no encoder. */
+export interface PixelSource {
+  readonly name: 'raw pixels';
+  readonly transforms: readonly TransformInput[];
+}
+
+/** Numbers of an image above which raw pixels are shrunk: 32 x 32 in colour. */
+const MOST_PIXELS = 3072;
+
+/** The pixels that an encoder sees, as one vector an image; larger images are shrunk to about 32 x 32. */
+export function rawPixels({ encoder }: FrozenEncoder): PixelSource {
+  const [height, width] = encoder.imageSize;
+  const factor = Math.min(1, Math.sqrt(MOST_PIXELS / (encoder.channels * height * width)));
+  const size: [number, number] = [Math.round(height * factor), Math.round(width * factor)];
+  return { name: 'raw pixels', transforms: [{ kind: 'resize', size, fit: 'stretch' }] };
+}
+
+/** Features of the images of a data set; images that cannot be read are left out. */
+export interface Features {
+  /** [images, features]: the encoder's `represent`, or the pixels. */
+  readonly rows: HostTensor<'float32'>;
+  /**
+   * The means over tokens of the last four blocks side by side [images, 4 width], where it was asked for and the encoder is
+   * a transformer: the second form that the I-JEPA paper probes.
+   */
+  readonly layers?: HostTensor<'float32'>;
+  /** Which images the rows are of. */
+  readonly indices: Int32Array;
+}
+
+export interface FeatureOptions {
+  /** Also the last four layers. Default: false. */
+  readonly layers?: boolean;
+  /** Other transforms than the source's (augmented views); random ones draw by `seed`. */
+  readonly transforms?: readonly TransformInput[];
+  readonly seed?: number;
+  /** Threads that decode and transform; one for four cores by default. */
+  readonly threads?: number;
+  readonly maxCorrupt?: number;
+  /** Told of each image that is skipped. */
+  readonly log?: (line: string) => void;
+}
+
+/** Blocks whose outputs the second form of the linear probe reads. */
+const LAYERS = 4;
+/** Tokens of one run of an encoder: enough to keep every worker busy, small enough for the caches. */
+const TOKENS_PER_RUN = 32768;
+
+/**
+ * Features of a data set, batch after batch in the order of its images, for what does not fit into memory. Tensors belong
+ * to the caller.
+ */
+export async function* featureBatches(
+  engine: Engine,
+  source: FeatureSource,
+  dataset: ImageDataset,
+  options: FeatureOptions = {},
+): AsyncGenerator<Features> {
+  const program = 'encoder' in source ? await featureProgram(engine, source, options.layers ?? false) : undefined;
+  const tokens = 'encoder' in source ? source.encoder.grid[0] * source.encoder.grid[1] : 1;
+  const batchSize = Math.min(dataset.length, Math.max(8, Math.min(512, Math.round(TOKENS_PER_RUN / tokens))));
+  const loader = await createLoader(dataset, {
+    batchSize,
+    views: [{ count: 1, transforms: options.transforms ?? source.transforms }],
+    seed: options.seed,
+    shuffle: false,
+    dropLast: false,
+    epochs: 1,
+    threads: options.threads,
+    maxCorrupt: options.maxCorrupt,
+    log: options.log,
+  });
+  try {
+    for (let batch = await loader.next(); batch; batch = await loader.next()) {
+      const { images, indices, step } = batch;
+      const [count, , ...size] = images[0].shape;
+      const { rows, layers } = program
+        ? ((await program.run({ images: float32([count, ...size], images[0].data) })).outputs as Outputs)
+        : { rows: float32([count, sizeOf(size)], images[0].data.slice()), layers: undefined };
+      loader.recycle(batch);
+      // The loader puts the next image in the place of one that it cannot read; here nothing takes its place.
+      const kept = Array.from(indices.keys()).filter((i) => indices[i] === step * batchSize + i);
+      const readable = (all: HostTensor<'float32'>) => (kept.length === count ? all : pick(all, kept));
+      yield {
+        rows: readable(rows),
+        ...(layers && { layers: readable(layers) }),
+        indices: Int32Array.from(kept, (i) => indices[i]),
+      };
+    }
+  } finally {
+    await loader.close();
+    await program?.close();
+  }
+}
+
+type Outputs = { readonly rows: HostTensor<'float32'>; readonly layers?: HostTensor<'float32'> };
+
+async function featureProgram(engine: Engine, frozen: FrozenEncoder, withLayers: boolean): Promise<Program> {
+  const { encoder } = frozen;
+  const images = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
+  const layers = withLayers ? encoder.layers?.(images, LAYERS) : undefined;
+  const outputs = {
+    rows: encoder.represent(images),
+    ...(layers && {
+      layers: concat(
+        layers.map((tokens) => mean(tokens, 1)),
+        1,
+      ),
+    }),
+  };
+  return engine.compile({ name: `features of ${frozen.name}`, outputs }, await installEncoder(engine, frozen));
+}
+
+/** A copy of some rows of [n, ...]. */
+export function pick(tensor: HostTensor<'float32'>, rows: ArrayLike<number>): HostTensor<'float32'> {
+  const [, ...rest] = tensor.shape;
+  const width = sizeOf(rest);
+  const data = new Float32Array(rows.length * width);
+  for (let i = 0; i < rows.length; i++)
+    data.set(tensor.data.subarray(rows[i] * width, (rows[i] + 1) * width), i * width);
+  return { dtype: 'float32', shape: [rows.length, ...rest], data };
+}
+
+/** Features of a whole data set. */
+export async function extractFeatures(
+  engine: Engine,
+  source: FeatureSource,
+  dataset: ImageDataset,
+  options: FeatureOptions = {},
+): Promise<Features> {
+  const parts: Features[] = [];
+  for await (const part of featureBatches(engine, source, dataset, options)) parts.push(part);
+  const indices = new Int32Array(parts.reduce((sum, part) => sum + part.indices.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    indices.set(part.indices, at);
+    at += part.indices.length;
+  }
+  const layers = parts.flatMap((part) => part.layers ?? []);
+  return { rows: join(parts.map((part) => part.rows)), ...(layers.length > 0 && { layers: join(layers) }), indices };
+}
+
+function join(parts: readonly HostTensor<'float32'>[]): HostTensor<'float32'> {
+  const [, ...rest] = parts[0].shape;
+  const rows = parts.reduce((sum, part) => sum + part.shape[0], 0);
+  const data = new Float32Array(rows * sizeOf(rest));
+  let at = 0;
+  for (const part of parts) {
+    data.set(part.data, at);
+    at += part.data.length;
+  }
+  return { dtype: 'float32', shape: [rows, ...rest], data };
+}
+
+/** Features kept in memory: each source and data set are gone through once. */
+export type FeatureStore = (source: FeatureSource, dataset: ImageDataset) => Promise<Features>;
+
+export function featureStore(engine: Engine, options: FeatureOptions = {}): FeatureStore {
+  const kept = new Map<FeatureSource, Map<ImageDataset, Promise<Features>>>();
+  return (source, dataset) => {
+    const ofSource = kept.get(source) ?? new Map<ImageDataset, Promise<Features>>();
+    kept.set(source, ofSource);
+    const found = ofSource.get(dataset) ?? extractFeatures(engine, source, dataset, options);
+    ofSource.set(dataset, found);
+    return found;
+  };
+}
