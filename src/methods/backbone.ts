@@ -3,7 +3,7 @@ import { reshape } from '../graph/ops/move.js';
 import { matmul } from '../graph/ops/product.js';
 import { constant, type Tensor } from '../graph/tensor.js';
 import { checkConvNet, convNet, type ConvNetConfig, convNetGrid, convNetSpec } from '../nn/convnet.js';
-import { norm } from '../nn/transformer.js';
+import { attend, norm } from '../nn/transformer.js';
 import { gridOf, vit, type VitConfig, vitSpec } from '../nn/vit.js';
 import { makeModule, type Module, under } from '../nn/weights.js';
 import type { Encoder } from './method.js';
@@ -43,6 +43,13 @@ export function vitBackbone(module: Module, config: VitConfig): Backbone {
       // States are the embedded patches and the outputs of the blocks; the last of them is the one that `last` normalised.
       const earlier = states.slice(Math.max(1, config.depth + 1 - count), config.depth);
       return [...earlier.map((state) => norm(state, under(module.weights, 'norm.'), config.eps)), last];
+    },
+    attention: (images) => {
+      const states: Tensor[] = [];
+      vit(images, module.weights, config, { onState: (state) => states.push(state) });
+      const last = config.depth - 1;
+      const w = under(module.weights, `blocks.${last}.`);
+      return attend(norm(states[last], under(w, 'norm1.'), config.eps), under(w, 'attn.'), config).probabilities;
     },
   };
 }

@@ -302,8 +302,8 @@ async function failNonFinite(program: Program, feeds: Parameters<Program['run']>
   );
 }
 
-/** State and programs of a training run. Parameters lie in memory as the update likes it: groups, then their followers. */
-async function prepare(method: Method, config: Config, engine: Engine) {
+/** State and programs of a training run; `initial` is to be written to the state. Parameters lie in memory as the update likes it: groups, then their followers. */
+export async function prepare(method: Method, config: Config, engine: Engine) {
   const { decay, noDecay } = decayGroups(method.trained);
   const ordered = [...decay, ...noDecay];
   const followerOf = new Map<Tensor, Tensor>();
