@@ -14,12 +14,14 @@ import { type CpuThreads, startThreads } from './cpu-threads-node.js';
 import { allocate, type Block, giveBack, viewOf } from './memory-node.js';
 import { locateNonFinite } from './nonfinite.js';
 import {
+  addingPlan,
   bindInputs,
   buildPhases,
   collectRangeChecks,
   followModel,
   gradientName,
   nameOf,
+  type PhaseModel,
   type Plan,
   planProgram,
   updateModel,
@@ -29,7 +31,7 @@ import { mergeProfiles } from './profile.js';
 import type { Engine, Feeds, Profile, Program, ProgramSpec, RunResult, State } from './program.js';
 import { type InTurn, turns } from './turns.js';
 import type { UpdateValues } from './update.js';
-import { BYTES, type RunReply, type RunRequest } from './worker-protocol.js';
+import { BYTES, type PhaseDefinition, type RunReply, type RunRequest } from './worker-protocol.js';
 
 interface CpuState extends State {
   readonly block: Block;
@@ -70,6 +72,26 @@ interface Cpu {
   readonly nextId: () => number;
 }
 
+const phaseDefinition = ({ model, inputs, outputs, exchanges }: PhaseModel): PhaseDefinition => ({
+  model,
+  inputs,
+  outputs,
+  exchanges: exchanges.map(({ value, result, attrs }) => ({ value, result, kind: attrs.kind, axis: attrs.axis })),
+});
+
+/**
+ * Bytes of activations that a worker should have alive at once. Smaller pieces use less memory and stay in the cache;
+ * still smaller ones make products too flat.
+ */
+const ALIVE = 64e6;
+
+/** Samples that a worker handles in one go. Large batches of small samples are cut, so that memory does not grow with them. */
+function pieceSize(plan: Plan, symbols: ReadonlyMap<string, number>, rows: number): number {
+  const batch = symbols.get(plan.batch) ?? 1;
+  const alive = livePeak([...plan.whole.outputs, ...plan.whole.gradients], symbols) / batch;
+  return Math.max(1, Math.ceil(rows / Math.ceil((alive * rows) / ALIVE)));
+}
+
 async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Program> {
   const { threads, workers, inTurn } = cpu;
   const plan = planProgram(spec, workers);
@@ -83,12 +105,8 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
     kind: 'load',
     id,
     program: {
-      phases: phases.map(({ model, inputs, outputs, exchanges }) => ({
-        model,
-        inputs,
-        outputs,
-        exchanges: exchanges.map(({ value, result, attrs }) => ({ value, result, kind: attrs.kind, axis: attrs.axis })),
-      })),
+      phases: phases.map(phaseDefinition),
+      adding: spec.update && phases.length === 1 ? phaseDefinition(buildPhases(addingPlan(plan), 'cpu').phases[0]) : null,
       types,
       feeds: plan.inputs.map(({ name, tensor }) => {
         const axis = batchAxis(tensor.shape, plan.batch);
@@ -97,12 +115,14 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
       parameters: plan.parameters.map(({ name }) => ({ name, ...memory.place(name) })),
       gradients: trained.map((g) => ({ name: gradientName(g.parameter), offset: g.offset, shape: g.shape })),
       outputs: plan.outputs.map(({ name, placement }) => ({ name: `output ${name}`, placement })),
-      rowInputs: { own: ROWS_INPUT, whole: WHOLE_INPUT },
+      rowInputs: { own: ROWS_INPUT, whole: WHOLE_INPUT, share: SHARE_INPUT },
       state: state.block,
       update: memory.update,
     },
   });
 
+  /** Samples in one go, by the sizes of a batch. */
+  const pieces = new Map<string, number>();
   const feedMemory = growing();
   const outputMemory = growing();
   const exchangeMemory = growing();
@@ -146,7 +166,10 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
       ),
     );
     const exchangeBlock = exchangeMemory.of(exchangePlaces.bytes);
-    const request = (index: number): RunRequest => ({
+    const shapes = [...symbols].join();
+    const rowsAtOnce = pieces.get(shapes) ?? pieceSize(plan, symbols, rows[0].count);
+    pieces.set(shapes, rowsAtOnce);
+    const request: RunRequest = {
       id,
       rows,
       batch,
@@ -156,10 +179,8 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
       outputs: outputPlaces.placed,
       exchangeBlock,
       exchanges: exchangePlaces.placed,
-      sizes: Object.fromEntries([
-        ...[...plan.sizes].map(([name, dim]) => [name, evaluateDim(dim, symbols) as number] as const),
-        [SHARE_INPUT, rows[index].count / batch] as const,
-      ]),
+      rowsAtOnce,
+      sizes: Object.fromEntries([...plan.sizes].map(([name, dim]) => [name, evaluateDim(dim, symbols) as number])),
       update: values
         ? {
             begin: accumulate.index === 0,
@@ -170,8 +191,8 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
             momentum: values.momentum,
           }
         : null,
-    });
-    const replies = (await threads.broadcast((index) => ({ kind: 'run', ...request(index) }))) as RunReply[];
+    };
+    const replies = (await threads.broadcast({ kind: 'run', ...request })) as RunReply[];
     const outputBuffer = viewOf(outputBlock);
     const outputs: Record<string, HostTensor<DType>> = {};
     for (const { name, tensor, placement } of plan.outputs) {

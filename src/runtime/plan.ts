@@ -22,6 +22,7 @@ import {
   type Tensor,
 } from '../graph/tensor.js';
 import type { Feeds, ProgramSpec } from './program.js';
+import { PREVIOUS } from './worker-protocol.js';
 import type { UpdateRule } from './update.js';
 
 /** A program's graph, differentiated, optimised and (for several workers) cut up: what every executor starts from. */
@@ -334,3 +335,12 @@ export function bindInputs(
 }
 
 export { collectRangeChecks };
+
+/** The plan of a program that adds its gradients to inputs: `previous <gradient>`. */
+export function addingPlan(plan: Plan): Plan {
+  const gradients = plan.gradients.map((g) => {
+    const previous = input(`${PREVIOUS}${gradientName(g.parameter)}`, g.tensor.shape);
+    return { ...g, tensor: inScope(g.tensor.node.scope, () => add(g.tensor, previous)) };
+  });
+  return { ...plan, gradients };
+}

@@ -8,6 +8,7 @@ import {
   type Message,
   OTHER_FAILED,
   type PhaseDefinition,
+  PREVIOUS,
   type ProgramDefinition,
   type Reply,
   type RunReply,
@@ -40,6 +41,8 @@ interface LoadedProgram {
   readonly parameters: Values;
   readonly gradients: Values;
   readonly update: LoadedUpdate | null;
+  /** Opened when a slice is first worked on in pieces. */
+  adding?: Session;
 }
 
 interface LoadedUpdate {
@@ -79,6 +82,8 @@ async function openSession(model: Uint8Array): Promise<Session> {
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
     executionMode: 'sequential',
+    // Patterns keep a block for every combination of shapes beside the arena: half of the memory, for no time.
+    enableMemPattern: false,
     logSeverityLevel: 4,
     ...(profileFolder
       ? { enableProfiling: true, profileFilePrefix: `${profileFolder}/worker${index}-${profiled.length}` }
@@ -137,16 +142,19 @@ async function run(request: RunRequest): Promise<RunReply> {
   if (!program) throw new Error(`program ${request.id} is not loaded`);
   const { definition } = program;
   const mine = request.rows[index];
-  const values: Values = new Map(program.parameters);
-  if (mine.count > 0) placeFeeds(program, request, values);
   const outputBuffer = viewOf(request.outputBlock);
-
-  for (let p = 0; p < definition.phases.length; p++) {
-    const phase = definition.phases[p];
-    if (mine.count > 0) await runPhase(program, p, values);
-    if (phase.exchanges.length > 0) exchange(phase, request, values, definition);
+  const values: Values = new Map(program.parameters);
+  if (definition.phases.length > 1) {
+    if (mine.count > 0) placeFeeds(program, request, mine, values);
+    for (let p = 0; p < definition.phases.length; p++) {
+      const phase = definition.phases[p];
+      if (mine.count > 0) await runPhase(program, p, values);
+      if (phase.exchanges.length > 0) exchange(phase, request, values, definition);
+    }
+    if (mine.count > 0) writeOutputs(definition, request, mine, values, outputBuffer);
+  } else if (mine.count > 0) {
+    await runInPieces(program, request, values, outputBuffer);
   }
-  if (mine.count > 0) writeOutputs(definition, request, values, outputBuffer);
   let gradientNorm = Number.NaN;
   let finite = true;
   if (request.update && program.update) {
@@ -155,9 +163,45 @@ async function run(request: RunRequest): Promise<RunReply> {
   return { gradientNorm, finite };
 }
 
-function placeFeeds({ definition }: LoadedProgram, request: RunRequest, values: Values): void {
-  const buffer = viewOf(request.feedBlock);
+/**
+ * Without exchanges a slice can be worked on in pieces, one after the other: what is alive at once shrinks with the piece,
+ * and small pieces stay in the cache. Gradients and sums over the batch are added up.
+ */
+async function runInPieces(program: LoadedProgram, request: RunRequest, values: Values, outputBuffer: ArrayBuffer): Promise<void> {
+  const { definition } = program;
   const { start, count: rows } = request.rows[index];
+  const pieces = Math.ceil(rows / Math.max(1, request.rowsAtOnce));
+  const sums = new Map<string, Float32Array>();
+  for (let i = 0; i < pieces; i++) {
+    const from = Math.floor((rows * i) / pieces);
+    const piece = { start: start + from, count: Math.floor((rows * (i + 1)) / pieces) - from };
+    placeFeeds(program, request, piece, values);
+    await runPhase(program, 0, values, i > 0 && definition.adding ? await addingSession(program, definition.adding) : undefined);
+    for (const { name, placement } of definition.outputs) {
+      if (placement !== 'partial' || pieces === 1) continue;
+      const part = values.get(name)?.data as Float32Array;
+      const sum = sums.get(name);
+      if (sum) for (let j = 0; j < sum.length; j++) sum[j] += part[j];
+      else sums.set(name, part.slice());
+      if (i === pieces - 1) values.set(name, tensor(definition.types[name], sums.get(name) as Float32Array, values.get(name)?.dims ?? [1]));
+    }
+    writeOutputs(definition, request, piece, values, outputBuffer);
+  }
+}
+
+/** The session that adds the gradients of a further piece to those that are there. */
+async function addingSession(program: LoadedProgram, { model }: PhaseDefinition): Promise<Session> {
+  program.adding ??= await openSession(model);
+  return program.adding;
+}
+
+interface Rows {
+  readonly start: number;
+  readonly count: number;
+}
+
+function placeFeeds({ definition }: LoadedProgram, request: RunRequest, { start, count: rows }: Rows, values: Values): void {
+  const buffer = viewOf(request.feedBlock);
   for (const { name, axis } of definition.feeds) {
     const { offset, shape } = request.feeds[name];
     const dtype = definition.types[name];
@@ -183,7 +227,8 @@ function placeFeeds({ definition }: LoadedProgram, request: RunRequest, values: 
     values.set(name, tensor(dtype, copy, sliced));
   }
   for (const [name, value] of Object.entries(request.sizes)) values.set(name, scalar(value));
-  const { own, whole } = definition.rowInputs;
+  const { own, whole, share } = definition.rowInputs;
+  values.set(share, scalar(rows / request.batch));
   if (own in definition.types)
     values.set(
       own,
@@ -196,13 +241,14 @@ function placeFeeds({ definition }: LoadedProgram, request: RunRequest, values: 
   if (whole in definition.types) values.set(whole, tensor('bool', new Uint8Array(request.batch), [request.batch]));
 }
 
-async function runPhase(program: LoadedProgram, p: number, values: Values): Promise<void> {
-  const phase = program.definition.phases[p];
+async function runPhase(program: LoadedProgram, p: number, values: Values, adding?: Session): Promise<void> {
+  const { definition, gradients } = program;
+  const phase = adding && definition.adding ? definition.adding : definition.phases[p];
   const feeds: Record<string, Tensor> = {};
-  for (const name of phase.inputs) feeds[name] = values.get(name) as Tensor;
+  for (const name of phase.inputs) feeds[name] = (values.get(name) ?? gradients.get(name.slice(PREVIOUS.length))) as Tensor;
   const fetches: Record<string, Tensor | null> = {};
-  for (const name of phase.outputs) fetches[name] = program.gradients.get(name) ?? null;
-  const results = await program.sessions[p].run(feeds as never, fetches as never);
+  for (const name of phase.outputs) fetches[name] = gradients.get(name) ?? null;
+  const results = await (adding ?? program.sessions[p]).run(feeds as never, fetches as never);
   for (const name of phase.outputs) values.set(name, results[name] as unknown as Tensor);
 }
 
@@ -255,7 +301,7 @@ function copySlice(
     whole.set(local.subarray(o * rows * inner, (o + 1) * rows * inner) as never, o * stride + start * inner);
 }
 
-function writeOutputs(definition: ProgramDefinition, request: RunRequest, values: Values, buffer: ArrayBuffer): void {
+function writeOutputs(definition: ProgramDefinition, request: RunRequest, rows: Rows, values: Values, buffer: ArrayBuffer): void {
   const active = request.rows.findIndex((r) => r.count > 0);
   for (const { name, placement } of definition.outputs) {
     const { offset, shape } = request.outputs[name];
@@ -266,7 +312,7 @@ function writeOutputs(definition: ProgramDefinition, request: RunRequest, values
     else if (placement === 'replicated') {
       if (index === active) new ARRAYS[dtype](buffer, offset, size).set(local as never);
     } else
-      copySlice(local, new ARRAYS[dtype](buffer, offset, size), shape, placement, request.rows[index], request.batch);
+      copySlice(local, new ARRAYS[dtype](buffer, offset, size), shape, placement, rows, request.batch);
   }
 }
 

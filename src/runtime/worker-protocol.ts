@@ -20,8 +20,13 @@ export interface PhaseDefinition {
 }
 
 /** Everything a worker must know to run its part of a program. Values have one namespace of names. */
+/** Prefix of the inputs of an `adding` phase: the gradients so far. */
+export const PREVIOUS = 'previous ';
+
 export interface ProgramDefinition {
   readonly phases: readonly PhaseDefinition[];
+  /** The only phase of a training program once more, adding its gradients to the inputs `previous <gradient>`. */
+  readonly adding: PhaseDefinition | null;
   /** Types of every value that crosses a session's boundary. */
   readonly types: Readonly<Record<string, 'float32' | 'int32' | 'bool'>>;
   /** Inputs; `axis` is the one that is cut into slices, null where every worker gets the whole value. */
@@ -31,8 +36,8 @@ export interface ProgramDefinition {
   /** Gradients: output name and offset in floats in the worker's gradient block. */
   readonly gradients: readonly { readonly name: string; readonly offset: number; readonly shape: readonly number[] }[];
   readonly outputs: readonly { readonly name: string; readonly placement: number | 'replicated' | 'partial' }[];
-  /** Inputs about the batch itself: the numbers of the worker's rows, and anything with as many rows as the whole. */
-  readonly rowInputs: { readonly own: string; readonly whole: string };
+  /** Inputs about the batch itself: the numbers of a worker's rows, anything with as many rows as the whole, and their ratio. */
+  readonly rowInputs: { readonly own: string; readonly whole: string; readonly share: string };
   readonly state: Block;
   readonly update: UpdateDefinition | null;
 }
@@ -72,6 +77,8 @@ export interface RunRequest {
   /** First sample and number of samples of each worker. */
   readonly rows: readonly { readonly start: number; readonly count: number }[];
   readonly batch: number;
+  /** Samples that a worker handles in one go, where nothing is exchanged. */
+  readonly rowsAtOnce: number;
   readonly feedBlock: Block;
   readonly feeds: Readonly<Record<string, Placed>>;
   readonly outputBlock: Block;
