@@ -85,7 +85,10 @@ const phaseDefinition = ({ model, inputs, outputs, exchanges }: PhaseModel): Pha
  */
 const ALIVE = 64e6;
 
-/** Samples that a worker handles in one go. Large batches of small samples are cut, so that memory does not grow with them. */
+/**
+ * Samples that a worker handles in one go. Large batches of small samples are cut, so that memory does not grow with them.
+ * Only a graph that was made for slices of a batch may be given one.
+ */
 function pieceSize(plan: Plan, symbols: ReadonlyMap<string, number>, rows: number): number {
   const batch = symbols.get(plan.batch) ?? 1;
   const alive = livePeak([...plan.whole.outputs, ...plan.whole.gradients], symbols) / batch;
@@ -167,7 +170,7 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
     );
     const exchangeBlock = exchangeMemory.of(exchangePlaces.bytes);
     const shapes = [...symbols].join();
-    const rowsAtOnce = pieces.get(shapes) ?? pieceSize(plan, symbols, rows[0].count);
+    const rowsAtOnce = workers === 1 ? batch : (pieces.get(shapes) ?? pieceSize(plan, symbols, rows[0].count));
     pieces.set(shapes, rowsAtOnce);
     const request: RunRequest = {
       id,

@@ -5,7 +5,18 @@ import { meanEnergy } from '../../src/energy/distance.js';
 import { infoNce, ntXent } from '../../src/energy/infonce.js';
 import { bcsLoss, lejepaLoss, randomDirections, sigreg } from '../../src/energy/sigreg.js';
 import { rowsOf, varianceCovariance, vicreg } from '../../src/energy/vicreg.js';
-import { add, expandDims, input, linear, parameter, stack, type Tensor } from '../../src/graph/index.js';
+import {
+  add,
+  expandDims,
+  input,
+  linear,
+  mean,
+  parameter,
+  square,
+  stack,
+  type Tensor,
+  tanh,
+} from '../../src/graph/index.js';
 import { sgd } from '../../src/optim/sgd.js';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
 import { assertNear, normals } from './numeric.js';
@@ -68,3 +79,28 @@ for (const [name, loss] of Object.entries(LOSSES)) {
     }
   });
 }
+
+test('a batch that is worked on in pieces gives the gradient of the whole', async () => {
+  const rows = 20_000;
+  const weight = parameter('weight', [64, 64]);
+  let tokens = linear(input('x', ['batch', 64]), weight);
+  for (let i = 0; i < 8; i++) tokens = tanh(linear(tokens, weight));
+  const loss = mean(square(tokens));
+  const data = { x: normals(5, [rows, 64]) };
+  const results = [];
+  for (const engine of engines) {
+    const state = await engine.createState([weight]);
+    await state.write(new Map([['weight', normals(6, [64, 64], 0, 0.15)]]));
+    const update = { loss, rule: sgd(), groups: [[weight]], followers: [] };
+    const program = await engine.compile({ name: 'large', outputs: { loss }, update }, state);
+    assert.ok(program.peakBytes(data) > 64e6, 'more than is held at once');
+    const { outputs, gradientNorm } = await program.run(data, {
+      step: 1,
+      groups: [{ lr: 0, weightDecay: 0 }],
+      momentum: 1,
+    });
+    results.push([outputs.loss.data[0] as number, gradientNorm]);
+    await program.close();
+  }
+  for (const result of results.slice(1)) assertNear(result, results[0], 1e-5);
+});
