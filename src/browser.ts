@@ -5,6 +5,7 @@
 export * from './base/errors.js';
 export * from './base/random.js';
 export * from './base/tensor.js';
+export * from './data/dataset.js';
 export * from './energy/distance.js';
 export * from './energy/infonce.js';
 export * from './energy/sigreg.js';
@@ -34,3 +35,5 @@ export * from './optim/lars.js';
 export * from './optim/schedules.js';
 export * from './optim/sgd.js';
 export * from './runtime/index.js';
+export * from './train/config.js';
+export * from './train/loop.js';

@@ -21,6 +21,7 @@ const PAGE = `<!doctype html><title>jepa</title><link rel="icon" href="data:,"><
     imports: {
       'onnxruntime-web/wasm': '/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs',
       'onnxruntime-web/webgpu': '/node_modules/onnxruntime-web/dist/ort.webgpu.bundle.min.mjs',
+      zod: '/node_modules/zod/index.js',
     },
   },
 )}</script>`;
