@@ -2,9 +2,9 @@ import { JepaError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import { float32, type HostTensor } from '../base/tensor.js';
 import { add, cast, div, greaterEqual, mul, square, sub } from '../graph/ops/elementwise.js';
-import { harmonics } from '../graph/ops/harmonics.js';
+import { harmonicSums } from '../graph/ops/harmonics.js';
 import { mseLoss } from '../graph/ops/losses.js';
-import { concat, narrow } from '../graph/ops/move.js';
+import { narrow } from '../graph/ops/move.js';
 import { matmul } from '../graph/ops/product.js';
 import { mean, sum } from '../graph/ops/reduce.js';
 import { axisOf, constant, sizeTensor, type Tensor } from '../graph/tensor.js';
@@ -60,15 +60,10 @@ export function eppsPulley(x: Tensor, options: EppsPulleyOptions & { readonly ax
 
 function statistic(angles: Tensor, axis: number, grid: Grid, { timesSamples = true }: EppsPulleyOptions): Tensor {
   const { knots, weights, first } = grid;
-  const { cosines, sines } = harmonics(angles, knots.length, first);
   const column = (values: readonly number[]): Tensor =>
     constant(float32([values.length, ...angles.shape.slice(axis + 1).map(() => 1)], values));
   const samples = sizeTensor(angles.shape[axis]);
-  // All sums along one axis: a single value to exchange when the samples are spread over workers.
-  const sums = concat(
-    [...cosines, ...sines].map((wave) => sum(wave, axis, true)),
-    axis,
-  );
+  const sums = harmonicSums(angles, axis, knots.length, first);
   const expected = column([...knots.map((t) => Math.exp((-t * t) / 2)), ...knots.map(() => 0)]);
   const deviations = sub(div(sums, samples), expected);
   const integral = sum(mul(square(deviations), column([...weights, ...weights])), axis);

@@ -11,14 +11,15 @@ import {
   sigregStatistics,
   unitColumns,
 } from '../../src/energy/sigreg.js';
-import { add, constant, input, mean, mul, sum } from '../../src/graph/index.js';
-import { harmonics } from '../../src/graph/ops/harmonics.js';
+import { constant, input, mean, mul, sum } from '../../src/graph/index.js';
+import { harmonicSums } from '../../src/graph/ops/harmonics.js';
 import { eppsPulleyIntegral } from '../harness/ssl.js';
 import {
   alongGradient,
   assertGradient,
   assertNear,
   type Floats,
+  type Loss,
   normals,
   numberOf,
   tableFeatures,
@@ -28,49 +29,44 @@ import {
 const column = (values: readonly number[]): Floats => float32([values.length, 1], values);
 const statistic = (values: readonly number[]): Promise<number> => numberOf((x) => mean(eppsPulley(x)), column(values));
 
-test('harmonics are cosines and sines of the multiples', async () => {
+test('harmonic sums are sums of the cosines and sines of the multiples', async () => {
+  // Each angle is a sum of its own: errors are seen one by one.
   const angles = float32(
-    [401],
+    [1, 401],
     Array.from({ length: 401 }, (_, i) => (i - 200) / 100),
   );
   for (const first of [1, 0.5] as const) {
-    for (const count of [1, 2, 16]) {
-      for (let j = 0; j < count; j++) {
-        const m = first + j;
-        const pick = (kind: 'cosines' | 'sines') =>
-          valueAndGradients((x) => harmonics(x, count, first)[kind][j], angles);
-        // Where the angle is near pi / 2 errors grow with the square of the number of steps.
-        const bound = 4e-7 + 6e-8 * count ** 2;
-        assertNear(
-          (await pick('cosines')).value,
-          angles.data.map((x) => Math.cos(m * x)),
-          0,
-          bound,
-          `cos ${m}`,
-        );
-        assertNear(
-          (await pick('sines')).value,
-          angles.data.map((x) => Math.sin(m * x)),
-          0,
-          bound,
-          `sin ${m}`,
-        );
-        if (count === 16) j += 6;
-      }
+    for (const count of [1, 2, 3, 16]) {
+      const { value } = await valueAndGradients((x) => harmonicSums(x, 0, count, first), angles);
+      const wanted = [Math.cos, Math.sin].flatMap((wave) =>
+        Array.from({ length: count }, (_, j) => [...angles.data].map((x) => wave((first + j) * x))),
+      );
+      // Where the angle is near pi / 2 errors grow with the square of the number of steps.
+      assertNear(value, wanted.flat(), 0, 4e-7 + 6e-8 * count ** 2, `${count} from ${first}`);
     }
   }
+  const shape = [2, 3, 4];
+  const x = normals(20, shape);
+  const { value } = await valueAndGradients((t) => harmonicSums(t, 1, 2), x);
+  const sums = Array.from({ length: 2 * 4 * 4 }, (_, k) => {
+    const [a, wave, b] = [Math.floor(k / 16), Math.floor(k / 4) % 4, k % 4];
+    const each = [0, 1, 2].map((i) => (wave < 2 ? Math.cos : Math.sin)((1 + (wave % 2)) * x.data[a * 12 + i * 4 + b]));
+    return each.reduce((total, v) => total + v, 0);
+  });
+  assertNear(value, sums, 1e-6, 1e-6);
 });
 
-test('harmonics: gradients', async () => {
+test('harmonic sums: first, second and third derivatives', async () => {
   const x = normals(1, [3, 2]);
   for (const first of [1, 0.5] as const) {
-    const loss = (t: Parameters<typeof harmonics>[0]) => {
-      const { cosines, sines } = harmonics(t, 3, first);
-      const weighted = [...cosines, ...sines].map((wave, i) => mul(wave, 1 + 0.3 * i));
-      return weighted.map((wave) => sum(wave)).reduce((a, b) => add(a, b));
-    };
-    await assertGradient(loss, [x], 4e-3);
-    await assertGradient(alongGradient(loss, normals(2, [3, 2])), [x], 4e-3);
+    for (const count of [1, 2, 4]) {
+      const weights = constant(normals(3, [2 * count, 2]));
+      const loss: Loss = (t) => sum(mul(harmonicSums(t, 0, count, first), weights));
+      const second = alongGradient(loss, normals(2, [3, 2]));
+      await assertGradient(loss, [x], 5e-3);
+      await assertGradient(second, [x], 5e-3);
+      await assertGradient(alongGradient(second, normals(4, [3, 2])), [x], 1e-2);
+    }
   }
 });
 

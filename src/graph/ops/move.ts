@@ -187,7 +187,7 @@ const splitOperator: Operator<{ axis: number; sizes: readonly Dim[] }> = {
 /** A WebGPU shader takes few buffers: many pieces are cut in two steps there. */
 const MAX_PIECES = 8;
 
-function emitSplit(emit: Emitter, x: string, axis: number, sizes: readonly Dim[]): readonly string[] {
+export function emitSplit(emit: Emitter, x: string, axis: number, sizes: readonly Dim[]): readonly string[] {
   if (emit.backend !== 'webgpu' || sizes.length <= MAX_PIECES) {
     return emit.nodes('Split', [x, emit.shape(sizes)], sizes.length, { axis });
   }

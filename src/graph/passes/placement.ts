@@ -32,7 +32,7 @@ export const batchAxis = (shape: readonly Dim[], batch: string): number =>
 
 const POINTWISE = new Set(
   (
-    'neg abs sign exp log sqrt reciprocal erf erfinv tanh sigmoid sin cos floor ceil round relu gelu log1p expm1 softplus harmonics ' +
+    'neg abs sign exp log sqrt reciprocal erf erfinv tanh sigmoid sin cos floor ceil round relu gelu log1p expm1 softplus ' +
     'pow_scalar clip leaky_relu elu hardtanh smooth_l1 add sub mul div pow atan2 maximum minimum equal less less_equal ' +
     'greater greater_equal logical_and logical_or logical_not cast where stop_gradient check_range'
   ).split(' '),
@@ -170,6 +170,18 @@ const RULES: Readonly<Record<string, Rule>> = {
     const { pads, value } = node.attrs as { pads: readonly (readonly Dim[])[]; value: number };
     if (x.placement === 'partial') return value === 0 ? 'partial' : undefined;
     return pads[x.placement as number].every((amount) => amount === 0) ? x.placement : undefined;
+  },
+  harmonic_sums: (node, held) => {
+    const [{ placement }] = held;
+    if (!isSliced(placement) || held.some((h) => h.placement !== placement)) return undefined;
+    return placement === (node.attrs as { axis: number }).axis ? 'partial' : placement;
+  },
+  harmonic_series: (node, held) => {
+    const angles = held.slice(0, 3).map((h) => h.placement);
+    const [placement] = angles;
+    if (!isSliced(placement) || angles.some((p) => p !== placement)) return undefined;
+    const along = placement === (node.attrs as { axis: number }).axis;
+    return held[3].placement === (along ? 'replicated' : placement) ? placement : undefined;
   },
   softmax: along(({ axis }: { axis: number }) => axis),
   log_softmax: along(({ axis }: { axis: number }) => axis),
