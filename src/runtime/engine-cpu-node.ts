@@ -92,7 +92,7 @@ const ALIVE = 64e6;
 function pieceSize(plan: Plan, symbols: ReadonlyMap<string, number>, rows: number): number {
   const batch = symbols.get(plan.batch) ?? 1;
   const alive = livePeak([...plan.whole.outputs, ...plan.whole.gradients], symbols) / batch;
-  return Math.max(1, Math.ceil(rows / Math.ceil((alive * rows) / ALIVE)));
+  return Math.max(1, Math.ceil(rows / Math.max(1, Math.ceil((alive * rows) / ALIVE))));
 }
 
 async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Program> {

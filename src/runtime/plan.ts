@@ -22,8 +22,8 @@ import {
   type Tensor,
 } from '../graph/tensor.js';
 import type { Feeds, ProgramSpec } from './program.js';
-import { PREVIOUS } from './worker-protocol.js';
 import type { UpdateRule } from './update.js';
+import { PREVIOUS } from './worker-protocol.js';
 
 /** A program's graph, differentiated, optimised and (for several workers) cut up: what every executor starts from. */
 export interface Plan {
@@ -330,6 +330,7 @@ export function bindInputs(
       }
     });
   }
+  if (symbols.get(plan.batch) === 0) throw new JepaError(`${program}: the batch is empty (${plan.batch} = 0)`);
   checkRanges(checks, new Map(Object.entries(feeds)), symbols);
   return symbols;
 }

@@ -163,6 +163,7 @@ function suite(target: Target): void {
       const z = network(parameters, x);
       const label = input('label', ['batch'], 'int32');
       const outputs = { z, best: argmax(z, 1), total: sum(cast(argmax(z, 1), 'int32')), shifted: embedding(z, label) };
+      const views = await engine.compile({ name: 'views', outputs: { x, bias: parameters[2] } }, state);
       const embed = await engine.compile({ name: 'embed', outputs }, state);
       const feeds = { x: batchOf(5, 9).x, label: int32([5], [4, 3, 2, 1, 0]) };
       const before = (await embed.run(feeds)).outputs;
@@ -179,6 +180,10 @@ function suite(target: Target): void {
       const kept = await state.read();
       await program.run(batchOf(ROWS, 2));
       assert.deepEqual(await state.read(), kept);
+      // Outputs that are inputs or parameters as they are.
+      const same = await views.run({ x: feeds.x });
+      assert.deepEqual([same.outputs.x, same.outputs.bias], [feeds.x, kept.get('fc1.bias')]);
+      await views.close();
       await embed.close();
       await program.close();
     });
@@ -243,6 +248,7 @@ function suite(target: Target): void {
         run({ x: int32([3, 6], new Int32Array(18)), y }),
         'adam: the input x is int32 [3, 6], but the program takes float32 [batch, 6]',
       );
+      await refused(run(batchOf(0, 1)), 'adam: the batch is empty (batch = 0)');
       const index = input('index', ['batch'], 'int32');
       const lookup = await engine.compile(
         { name: 'lookup', outputs: { rows: scope('table', () => embedding(parameters[0], index)) } },
