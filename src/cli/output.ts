@@ -35,3 +35,12 @@ const MARKS = { ok: pc.green('✓'), warn: pc.yellow('!'), fail: pc.red('✗') }
 export type Mark = keyof typeof MARKS;
 export const mark = (kind: Mark): string => MARKS[kind];
 export const { bold, dim } = pc;
+
+/** Says on stderr what is done at the moment: one line that is replaced on a terminal, one line each elsewhere. */
+export function stages(): { show(what: string): void; end(): void } {
+  const live = Boolean(process.stderr.isTTY) && process.env.TERM !== 'dumb';
+  return {
+    show: (what) => process.stderr.write(live ? `\r\x1b[K${pc.dim(what)}` : `${what}\n`),
+    end: () => void (live && process.stderr.write('\r\x1b[K')),
+  };
+}

@@ -26,6 +26,8 @@ export interface TrainedRun extends Run {
   readonly trained: TrainResult;
   /** Wall clock of training, with opening the data, compiling and what earlier parts of a resumed run took. */
   readonly seconds: number;
+  /** Most memory of the process until the end of training. */
+  readonly peakBytes: number;
 }
 
 /** Titles of methods, as papers write them. */
@@ -88,7 +90,10 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
     progress.finish();
     interrupts.release();
   }
-  if (!trained.interrupted) return { ...run, data, trained, seconds: opening + trained.seconds };
+  if (!trained.interrupted) {
+    const peakBytes = process.resourceUsage().maxRSS * 1024;
+    return { ...run, data, trained, seconds: opening + trained.seconds, peakBytes };
+  }
   await trained.close();
   notice(`interrupted at step ${formatFixed(trained.steps, 0)}, which is saved in ${checkpoints}`);
   notice(`go on with: ${resumeCommand(run)}`);
