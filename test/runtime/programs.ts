@@ -211,7 +211,7 @@ export const matricesOf = (feeds: Feeds): Record<string, Matrix> =>
  */
 export function difference(a: Values, b: ReadonlyMap<string, ArrayLike<number>>): number {
   const largest = (values: ArrayLike<number>): number => Math.max(...Array.from(values, Math.abs));
-  const overall = Math.max(...[...b.values()].map(largest));
+  const overall = Math.max(...[...b.values()].map(largest)) || 1;
   let worst = 0;
   for (const [name, expected] of b) {
     const got = a.get(name)?.data ?? [];
