@@ -29,5 +29,5 @@ export type { ByteSource } from './source.js';
 export { bytesSource } from './source.js';
 export type { EventFile, EventWriter } from './tfevents.js';
 export { openEventWriter, parseEvents } from './tfevents.js';
-export type { Weights } from './weights.js';
+export type { Weights as WeightFiles } from './weights.js';
 export { openWeights, writeSafetensors, writeWeights } from './weights.js';
