@@ -18,7 +18,9 @@ export async function openConfiguredData({ data }: Config): Promise<Splits> {
       : { train: await openDataset(spec), test: await openDataset({ ...spec, path: data.test }), origin: 'own' };
   for (const { name, channels, length } of [splits.train, splits.test]) {
     if (channels !== data.channels) {
-      throw new UsageError(`${name}: its images have ${channels} channels; set data.channels=${channels}`);
+      throw new UsageError(
+        `${name}: its images have ${channels} channel${channels === 1 ? '' : 's'}; set data.channels=${channels}`,
+      );
     }
     if (length === 0) throw new JepaError(`${name}: there are no images`);
   }

@@ -137,7 +137,7 @@ async function webgpu(): Promise<Finding> {
   return {
     status: 'warn',
     message: 'no adapter; training uses the processor',
-    fix: 'for a GPU install its Vulkan driver; docs/targets.md says how to use the software driver of Chromium',
+    fix: 'for a GPU install its Vulkan driver (README, Targets)',
   };
 }
 

@@ -108,7 +108,7 @@ const FILES: Readonly<Record<string, string>> = {
   checkpoint: 'weights, moments and schedules; training goes on from here',
   'metrics.jsonl': 'every number of every step',
   'config.yaml': 'the whole configuration',
-  'result.json': 'the numbers above',
+  'result.json': 'the result in numbers',
 };
 
 /** The files of a run, and those that will be there in a moment (a report lists itself). */

@@ -2,8 +2,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { stringify } from 'yaml';
 import { JepaError } from '../base/errors.js';
-import { type ImageDataset, imageName } from '../data/dataset.js';
-import { openSplits, type Splits } from '../data/open-node.js';
+import { type ImageDataset, imageName, subset } from '../data/dataset.js';
+import { openDataset, openSplits, type Splits } from '../data/open-node.js';
 import { type Inspection, inspectFile } from '../hub/inspect.js';
 import { readJsonl } from '../hub/jsonl.js';
 import { formatBytes, formatClock, formatFixed } from '../report/format.js';
@@ -60,13 +60,14 @@ interface DataFacts {
   /** Images that were opened to see whether they can be: all, or some of them evenly spread. */
   readonly read: number;
   readonly corrupt: { readonly count: number; readonly first: readonly string[] };
+  readonly warnings: readonly string[];
 }
 
 /** Images that are opened unless all are asked for. */
 const SOME = 300;
 
 async function describeData(path: string, all: boolean): Promise<DataFacts> {
-  const { train, test, origin } = await openSplits(path);
+  const { train, test, origin, warning } = await openParts(path);
   const parts = [train, test];
   const total = train.length + test.length;
   const wanted = all ? total : Math.min(total, SOME);
@@ -104,7 +105,19 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
     attributes: Object.keys(train.attributes ?? {}),
     read: wanted,
     corrupt: { count: failures.length, first: failures.slice(0, 5) },
+    warnings: warning === undefined ? [] : [warning],
   };
+}
+
+/** Both parts; where no test part can be made (too few images), what there is and why. */
+async function openParts(path: string): Promise<Splits & { readonly warning?: string }> {
+  try {
+    return await openSplits(path);
+  } catch (error) {
+    if (!(error instanceof JepaError)) throw error;
+    const train = await openDataset(path);
+    return { train, test: subset(train, []), origin: 'made', warning: error.message };
+  }
 }
 
 function countClasses({ labels }: ImageDataset, classes: number): number[] {
@@ -148,6 +161,7 @@ function showData(data: DataFacts, all: boolean): void {
   );
   for (const line of corrupt.first) print(`  ${line}`);
   if (corrupt.count > corrupt.first.length) print(`  and ${corrupt.count - corrupt.first.length} more`);
+  for (const warning of data.warnings) print(`! ${warning}`);
   const shown = all ? classes : classes.slice(0, 12);
   if (shown.length > 0) {
     print();

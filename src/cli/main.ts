@@ -56,14 +56,14 @@ function program(): Command {
       'after',
       `${examples(
         ['jepa quickstart', 'three minutes: a trained encoder, its report, an ONNX file'],
-        ['jepa train ijepa data.source=photos/', 'I-JEPA on your own images'],
+        ['jepa train images data.source=photos/', 'an encoder of your own images'],
         ['jepa embed runs/photos new-photos/ -o new.npy', 'use what was learned'],
       )}\n\nExit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. JEPA_DEBUG=1 prints stacks of errors.`,
     );
 
   jepa
     .command('quickstart')
-    .description('train on letters that come with the package, probe the encoder, write a report (about four minutes)')
+    .description('train on letters that come with the package, probe the encoder, write a report (about five minutes)')
     .argument('[overrides...]', 'settings of the recipe, as key=value')
     .option('-o, --out <folder>', 'where to write', 'runs/quickstart')
     .option('--minutes <number>', 'minutes of training (default: 3)', positive)
@@ -91,7 +91,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       'after',
       examples(
         ['jepa train ijepa', 'a recipe as it is'],
-        ['jepa train ijepa data.source=photos/ data.size=96 data.channels=3', 'your own images'],
+        ['jepa train images data.source=photos/', 'your own images'],
         ['jepa train ijepa method.regularizer.kind=vicreg train.minutes=10', 'other settings'],
         ['jepa train ijepa --print-config > mine.yaml', 'a configuration to edit'],
         ['jepa train mine.yaml --out runs/mine', 'and to train'],

@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { before, test } from 'node:test';
+import { readJsonl } from '../../src/hub/jsonl.js';
+import { readCheckpointMeta } from '../../src/train/checkpoint.js';
+import { folder, jepa, start, writeConfig, writeImages } from './command.js';
+
+const json = (name: string) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
+
+before(async () => {
+  await writeImages();
+  writeConfig('tiny.yaml');
+});
+
+test('train writes everything; the run cannot be overwritten, but gone on with and inspected', async () => {
+  const { code, stdout, stderr } = await jepa('train', 'tiny.yaml', '--out', 'runs/a', '--json');
+  assert.equal(code, 0, stderr);
+  const result = JSON.parse(stdout);
+  assert.deepEqual({ ...json('runs/a/result.json'), folder: 'runs/a' }, result);
+  assert.equal(result.steps, 5);
+  assert.ok(result.seconds > 0 && result.seconds < 600);
+  for (const group of ['probe', 'raw', 'random']) {
+    for (const kind of ['linear', 'knn'])
+      assert.ok(result[group][kind] >= 0 && result[group][kind] <= 100, `${group}.${kind}`);
+  }
+  // Bright and dark images differ in every pixel.
+  assert.equal(result.raw.linear, 100);
+  const names = readdirSync(join(folder, 'runs/a'));
+  for (const name of ['checkpoint', 'config.yaml', 'metrics.jsonl', 'report.html', 'result.json', 'encoder.onnx']) {
+    assert.ok(names.includes(name), `${name} is missing`);
+  }
+  assert.ok(names.some((name) => name.startsWith('events.out.tfevents.')));
+  const { records } = readJsonl(join(folder, 'runs/a/metrics.jsonl'));
+  assert.deepEqual(
+    records.flatMap(({ step, loss }) => (loss === undefined ? [] : [step])),
+    [1, 2, 3, 4, 5],
+  );
+  assert.match(stderr, /LeJEPA on data: 5\d images, \d held out; writing runs\/a/);
+  assert.match(stderr, /step 5\/5 {2}100 % {2}loss \d/);
+
+  const again = await jepa('train', 'tiny.yaml', '--out', 'runs/a');
+  assert.equal(again.code, 2);
+  assert.match(again.stderr, /runs\/a holds a run already; add --resume/);
+  const bare = await jepa('train', 'runs/a');
+  assert.equal(bare.code, 2);
+  assert.match(bare.stderr, /runs\/a is a run; add --resume/);
+  const other = await jepa('train', 'runs/a', '--resume', 'optimizer.lr=0.01');
+  assert.equal(other.code, 2);
+  assert.match(other.stderr, /was started with optimizer\.lr=0\.001 and would go on with 0\.01/);
+
+  const resumed = await jepa('train', 'runs/a', '--resume', '--no-probe', '--json');
+  assert.equal(resumed.code, 0, resumed.stderr);
+  assert.equal(JSON.parse(resumed.stdout).steps, 5);
+
+  const inspected = await jepa('inspect', 'runs/a', '--json');
+  assert.equal(inspected.code, 0, inspected.stderr);
+  const run = JSON.parse(inspected.stdout);
+  assert.deepEqual([run.kind, run.method, run.step, run.totalSteps, run.workers], ['run', 'lejepa', 5, 5, 2]);
+  const shown = await jepa('inspect', 'runs/a');
+  assert.match(shown.stdout, /a run of LeJEPA on data\n/);
+});
+
+test('a report has pictures of the run and asks for nothing from a network', () => {
+  const page = readFileSync(join(folder, 'runs/a/report.html'), 'utf8');
+  for (const id of ['probes', 'map', 'neighbours', 'features', 'training', 'views', 'time', 'next', 'configuration']) {
+    assert.ok(page.includes(`id="${id}"`), id);
+  }
+  assert.doesNotMatch(page, /(src|href)="https?:/);
+});
+
+test('Ctrl-C saves the step and ends with 130; the run goes on from there', async () => {
+  const run = start(['train', 'tiny.yaml', 'train.steps=100000', '--out', 'runs/long']);
+  await run.until(/step \d/);
+  run.child.kill('SIGINT');
+  const { code, stderr } = await run.outcome;
+  assert.equal(code, 130, stderr);
+  assert.match(
+    stderr,
+    /interrupted at step [\d,]+, which is saved in runs\/long\/checkpoint\ngo on with: jepa train runs\/long --resume\n$/,
+  );
+  const { step, totalSteps } = readCheckpointMeta(join(folder, 'runs/long/checkpoint'));
+  assert.ok(step >= 1);
+  assert.equal(totalSteps, 100000);
+  assert.equal(existsSync(join(folder, 'runs/long/result.json')), false);
+
+  const more = start(['train', 'runs/long', '--resume']);
+  await more.until(new RegExp(`going on after step ${step.toLocaleString('en-US')}`));
+  await more.until(/step [\d,]+\/100,000/);
+  more.child.kill('SIGINT');
+  assert.equal((await more.outcome).code, 130);
+  const later = readCheckpointMeta(join(folder, 'runs/long/checkpoint')).step;
+  assert.ok(later > step, `${later} after ${step}`);
+  const { records } = readJsonl(join(folder, 'runs/long/metrics.jsonl'));
+  const steps = records.flatMap(({ step, loss }) => (loss === undefined ? [] : [Number(step)]));
+  assert.deepEqual(
+    steps,
+    Array.from({ length: later }, (_, i) => i + 1),
+  );
+});
+
+test('Ctrl-C twice leaves at once', async () => {
+  const run = start(['train', 'tiny.yaml', 'train.steps=100000', '--out', 'runs/twice']);
+  await run.until(/step \d/);
+  run.child.kill('SIGINT');
+  run.child.kill('SIGINT');
+  assert.equal((await run.outcome).code, 130);
+});
+
+test('inspect counts images and names damaged ones', async () => {
+  mkdirSync(join(folder, 'mixed'));
+  writeFileSync(join(folder, 'mixed', 'bad.jpg'), 'no image');
+  for (const name of ['0', '1']) {
+    writeFileSync(join(folder, 'mixed', `${name}.png`), readFileSync(join(folder, 'data', 'dark', `${name}.png`)));
+  }
+  const { code, stdout, stderr } = await jepa('inspect', 'mixed', '--json');
+  assert.equal(code, 0, stderr);
+  const data = JSON.parse(stdout);
+  assert.equal(data.train + data.test, 3);
+  assert.deepEqual([data.read, data.corrupt.count], [3, 1]);
+  assert.match(data.corrupt.first[0], /bad\.jpg/);
+  assert.match((await jepa('inspect', 'mixed')).stdout, /damaged +1 of 3 opened\n.*bad\.jpg/);
+  const empty = await jepa('inspect', 'runs');
+  assert.equal(empty.code, 1);
+});
+
+test('doctor looks at everything', async () => {
+  const { code, stdout, stderr } = await jepa('doctor', '--json');
+  assert.equal(code, 0, stderr);
+  const { ok, checks } = JSON.parse(stdout);
+  assert.equal(ok, true);
+  const names = ['Node', 'processor', 'onnxruntime', 'shared memory', 'image decoding', 'WebGPU', 'memory', 'disk'];
+  assert.deepEqual(
+    checks.map(({ name }: { name: string }) => name),
+    names,
+  );
+  assert.match(checks[2].message, /GFLOP\/s/);
+});

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+import { parseConfig } from '../../src/train/config.js';
+import { folder, jepa, start, writeConfig } from './command.js';
+
+const COMMANDS = [
+  'quickstart',
+  'train',
+  'probe',
+  'finetune',
+  'embed',
+  'search',
+  'export',
+  'inspect',
+  'bench',
+  'doctor',
+];
+
+test('help lists every command, and every command has examples', async () => {
+  const { code, stdout } = await jepa('--help');
+  assert.equal(code, 0);
+  for (const name of COMMANDS) assert.match(stdout, new RegExp(`^  ${name} `, 'm'));
+  assert.match(stdout, /Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted/);
+  for (const name of COMMANDS) {
+    const help = await jepa(name, '--help');
+    assert.equal(help.code, 0, name);
+    assert.match(help.stdout, new RegExp(`Examples:\\n {2}\\$ jepa ${name}`), name);
+    assert.match(help.stdout, /--json/, name);
+  }
+});
+
+test('help is there within 200 ms', () => {
+  const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+  // The best of several: a disturbed start says nothing of the program.
+  const times = Array.from({ length: 10 }, () => {
+    const started = performance.now();
+    assert.equal(spawnSync(process.execPath, [main, '--help']).status, 0);
+    return performance.now() - started;
+  });
+  assert.ok(Math.min(...times) < 200, `${Math.min(...times).toFixed(0)} ms`);
+});
+
+test('the version is that of the package', async () => {
+  const { code, stdout } = await jepa('--version');
+  assert.equal(code, 0);
+  assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+test('bad usage ends with code 2 and says what would be right', async () => {
+  writeConfig('good.yaml');
+  writeConfig('wrong-type.yaml', 'optimizer2: 1\n');
+  writeFileSync(
+    join(folder, 'types.yaml'),
+    'train:\n  steps: 5\noptimizer:\n  betas: [0.9, 0.99]\n  warmup: 0.1\n  lr: fast\n',
+  );
+  writeFileSync(join(folder, 'broken.yaml'), 'train: [\n');
+  writeFileSync(join(folder, 'list.yaml'), '- 1\n');
+  const cases: readonly (readonly [args: readonly string[], message: RegExp])[] = [
+    [[], /Usage: jepa/],
+    [['trian', 'ijepa'], /unknown command 'trian'\n\(Did you mean train\?\)/],
+    [['train'], /missing required argument 'recipe'/],
+    [['train', 'ijepa', '--stepz'], /unknown option '--stepz'/],
+    [['quickstart', '--minutes', '0'], /'--minutes <number>' argument '0' is invalid\. It must be a number above 0/],
+    [['quickstart', '--seed', '1.5'], /It must be a whole number/],
+    [['train', 'lejpa'], /there is no recipe lejpa; did you mean lejepa\? \(recipes: ijepa, /],
+    [['train', 'none.yaml'], /none\.yaml: there is no such file/],
+    [['train', folder], /this folder is no run/],
+    [['train', 'types.yaml'], /types\.yaml:6:7 optimizer\.lr: expected number, received string/],
+    [['train', 'wrong-type.yaml'], /wrong-type\.yaml:\d+:\d+ unknown key optimizer2; did you mean optimizer\?/],
+    [['train', 'broken.yaml'], /broken\.yaml:2:1 Flow sequence/],
+    [['train', 'list.yaml'], /list\.yaml: settings must be keys with values/],
+    [['train', 'good.yaml', 'optimizer.lr=fast'], /command line: optimizer\.lr: expected number, received string/],
+    [['train', 'good.yaml', 'train.stps=3'], /unknown key train\.stps; did you mean train\.steps\?/],
+    [['train', 'good.yaml', 'train.steps.more=3'], /train\.steps\.more=3: train\.steps is a value and has no more/],
+    [['train', 'good.yaml', 'steps'], /steps: settings are written key=value/],
+    [['train', 'good.yaml', 'train.steps=[1'], /train\.steps=\[1: Flow sequence/],
+    [['train', 'good.yaml', 'train.steps=null', 'data.source=glyphs'], /exactly one of epochs, steps and minutes/],
+    [['train', 'good.yaml', '--resume'], /--resume needs to know the run/],
+    [['train', 'good.yaml', 'data.source=glyphs', 'data.channels=3'], /images have 1 channel; set data\.channels=1/],
+  ];
+  for (const [args, message] of cases) {
+    const { code, stdout, stderr } = await jepa(...args);
+    assert.match(stderr, message, args.join(' '));
+    assert.equal(code, 2, args.join(' '));
+    assert.equal(stdout, '', args.join(' '));
+  }
+});
+
+test('failures end with code 1 and one line; JEPA_DEBUG shows the stack', async () => {
+  writeConfig('good.yaml');
+  const { code, stderr } = await jepa('train', 'good.yaml', 'data.source=nowhere');
+  assert.equal(code, 1);
+  assert.equal(
+    stderr,
+    'error: nowhere: there is no such file or folder; give a folder of images, or the name glyphs\n',
+  );
+  const debug = await start(['train', 'good.yaml', 'data.source=nowhere'], { JEPA_DEBUG: '1' }).outcome;
+  assert.equal(debug.code, 1);
+  assert.match(debug.stderr, /JepaError: nowhere: .*\n\s+at /);
+});
+
+test('--print-config prints every default, and what it prints trains the same', async () => {
+  const { code, stdout } = await jepa('train', 'ijepa', 'optimizer.lr=5e-4', 'train.steps=7', '--print-config');
+  assert.equal(code, 0);
+  const config = parse(stdout);
+  assert.deepEqual(JSON.parse(JSON.stringify(parseConfig(config))), config);
+  assert.equal(config.optimizer.lr, 5e-4);
+  // One way to say how long a run is replaces the other of the recipe.
+  assert.deepEqual([config.train.steps, config.train.minutes], [7, undefined]);
+  assert.equal(config.optimizer.eps, 1e-8);
+  assert.equal(config.method.masks.targets, 4);
+  writeFileSync(join(folder, 'printed.yaml'), stdout);
+  const again = await jepa('train', 'printed.yaml', '--print-config');
+  assert.equal(again.stdout, stdout);
+});
+
+test('settings reach into lists, and null takes one away', async () => {
+  const { stdout } = await jepa(
+    'train',
+    'ijepa',
+    'data.views.0.0.scale=[0.5, 1]',
+    'method.masks.minKeep=null',
+    '--print-config',
+  );
+  const config = parse(stdout);
+  assert.deepEqual(config.data.views[0][0].scale, [0.5, 1]);
+  assert.equal(config.method.masks.minKeep, 10);
+});
