@@ -1,10 +1,9 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { availableParallelism } from 'node:os';
 import { input, matmul } from '../src/graph/index.js';
 import { vitConfig } from '../src/nn/vit.js';
 import { createEngine } from '../src/runtime/index.js';
@@ -49,7 +48,12 @@ class Peer {
     readonly version: string,
   ) {}
 
-  static async start(python: string, model: object, mode: 'eager' | 'compile', env: NodeJS.ProcessEnv): Promise<Peer | string> {
+  static async start(
+    python: string,
+    model: object,
+    mode: 'eager' | 'compile',
+    env: NodeJS.ProcessEnv,
+  ): Promise<Peer | string> {
     const script = join(root, 'bench', 'peers', 'ijepa_step.py');
     const child = spawn(python, [script, JSON.stringify(model), mode], { env, stdio: ['pipe', 'pipe', 'pipe'] });
     let errors = '';
@@ -82,7 +86,10 @@ class Peer {
 function findTorch(): { python: string; version: string } | undefined {
   for (const python of [process.env.JEPA_PYTHON, 'python3'].filter((p): p is string => p !== undefined)) {
     try {
-      const version = execFileSync(python, ['-c', 'import torch; print(torch.__version__)'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+      const version = execFileSync(python, ['-c', 'import torch; print(torch.__version__)'], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
       return { python, version: version.trim() };
     } catch {}
   }
@@ -102,7 +109,10 @@ function avx512Preload(): string | undefined {
 }
 
 const sorted = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);
-const timing = (values: readonly number[]): Timing => ({ min: sorted(values)[0], median: sorted(values)[values.length >> 1] });
+const timing = (values: readonly number[]): Timing => ({
+  min: sorted(values)[0],
+  median: sorted(values)[values.length >> 1],
+});
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** GFLOP/s of one product of size 2048, cut over the workers as a training step is. */
@@ -111,7 +121,10 @@ async function productPeak(workers: number): Promise<number> {
   const engine = await createEngine({ workers });
   const a = input('a', ['batch', n]);
   const b = input('b', [n, n]);
-  const program = await engine.compile({ name: 'product', outputs: { row: matmul(matmul(a, b), input('c', [n, 1])) } }, await engine.createState([]));
+  const program = await engine.compile(
+    { name: 'product', outputs: { row: matmul(matmul(a, b), input('c', [n, 1])) } },
+    await engine.createState([]),
+  );
   const feeds = {
     a: { dtype: 'float32' as const, shape: [n * workers, n], data: new Float32Array(n * n * workers).fill(0.5) },
     b: { dtype: 'float32' as const, shape: [n, n], data: new Float32Array(n * n).fill(0.5) },
@@ -135,9 +148,18 @@ export interface BenchOptions {
 }
 
 /** Times the I-JEPA training step of each model, alternately with PyTorch where that can be imported. */
-export async function bench({ models = Object.keys(BENCH_MODELS), rounds = 5, workers = availableParallelism(), log = () => {} }: BenchOptions) {
+export async function bench({
+  models = Object.keys(BENCH_MODELS),
+  rounds = 5,
+  workers = availableParallelism(),
+  log = () => {},
+}: BenchOptions) {
   const torch = findTorch();
-  log(torch ? `PyTorch ${torch.version} found` : 'PyTorch cannot be imported (set JEPA_PYTHON to a Python that has it): no comparison, only the share of the product peak');
+  log(
+    torch
+      ? `PyTorch ${torch.version} found`
+      : 'PyTorch cannot be imported (set JEPA_PYTHON to a Python that has it): no comparison, only the share of the product peak',
+  );
   const preload = torch && avx512Preload();
   const peak = await productPeak(workers);
   log(`matrix products of 2048 on ${workers} threads: ${peak.toFixed(0)} GFLOP/s`);
@@ -159,7 +181,10 @@ interface Machine {
   readonly log: (line: string) => void;
 }
 
-async function benchModel(model: BenchModel, { torch, preload, rounds, workers, peak, log }: Machine): Promise<ModelResult> {
+async function benchModel(
+  model: BenchModel,
+  { torch, preload, rounds, workers, peak, log }: Machine,
+): Promise<ModelResult> {
   const peers: Record<string, Peer> = {};
   if (torch) {
     const encoder = vitConfig(model.encoder);
@@ -180,7 +205,12 @@ async function benchModel(model: BenchModel, { torch, preload, rounds, workers, 
     const variants: [string, 'eager' | 'compile', string | undefined][] = [
       ['eager', 'eager', undefined],
       ['compile', 'compile', undefined],
-      ...(preload ? ([['eager, AVX-512', 'eager', preload], ['compile, AVX-512', 'compile', preload]] as [string, 'eager' | 'compile', string][]) : []),
+      ...(preload
+        ? ([
+            ['eager, AVX-512', 'eager', preload],
+            ['compile, AVX-512', 'compile', preload],
+          ] as [string, 'eager' | 'compile', string][])
+        : []),
     ];
     for (const [name, mode, library] of variants) {
       const env = library ? { ...process.env, LD_PRELOAD: library } : process.env;
@@ -218,12 +248,21 @@ async function benchModel(model: BenchModel, { torch, preload, rounds, workers, 
     imagesPerSecond: (model.batch * 1000) / own.median,
     gflop,
     gflops: (gflop / own.min) * 1000,
-    share: (gflop / own.min) * 1000 / peak,
+    share: ((gflop / own.min) * 1000) / peak,
     peakMb: process.resourceUsage().maxRSS / 1024,
     peers: Object.fromEntries(
       Object.entries(theirs).map(([name, times]) => {
         const t = timing(times);
-        return [name, { ...t, ratio: t.min / own.min, medianRatio: t.median / own.median, mm: peers[name].mm, peakMb: memory[name] }];
+        return [
+          name,
+          {
+            ...t,
+            ratio: t.min / own.min,
+            medianRatio: t.median / own.median,
+            mm: peers[name].mm,
+            peakMb: memory[name],
+          },
+        ];
       }),
     ),
   };
@@ -234,7 +273,9 @@ async function benchModel(model: BenchModel, { torch, preload, rounds, workers, 
     `${model.name}: ${own.min.toFixed(0)} ms (median ${own.median.toFixed(0)}), ${result.imagesPerSecond.toFixed(1)} images/s, ${(100 * result.share).toFixed(0)} % of the product peak, ${result.peakMb.toFixed(0)} MB`,
   );
   for (const [name, p] of Object.entries(result.peers)) {
-    log(`  PyTorch ${name}: ${p.min.toFixed(0)} ms, ${p.ratio.toFixed(2)}x (median ${p.medianRatio.toFixed(2)}x), torch.mm ${p.mm.toFixed(0)} GFLOP/s, ${p.peakMb.toFixed(0)} MB`);
+    log(
+      `  PyTorch ${name}: ${p.min.toFixed(0)} ms, ${p.ratio.toFixed(2)}x (median ${p.medianRatio.toFixed(2)}x), torch.mm ${p.mm.toFixed(0)} GFLOP/s, ${p.peakMb.toFixed(0)} MB`,
+    );
   }
   return result;
 }
@@ -243,7 +284,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url) && existsSync(here)) {
   const args = process.argv.slice(2);
   const json = args.includes('--json');
   const models = args.filter((a) => !a.startsWith('--'));
-  const result = await bench({ ...(models.length > 0 ? { models } : {}), log: (line) => (json ? console.error(line) : console.log(line)) });
+  const result = await bench({
+    ...(models.length > 0 ? { models } : {}),
+    log: (line) => (json ? console.error(line) : console.log(line)),
+  });
   if (json) console.log(JSON.stringify(result, null, 2));
   process.exit(0);
 }

@@ -1,7 +1,7 @@
 import { createRandom } from '../src/base/random.js';
 import { smoothL1Loss } from '../src/graph/ops/losses.js';
-import { ijepa, type IjepaConfig, ijepaInputs, ijepaModules, ijepaPredictor } from '../src/methods/ijepa.js';
-import { vitConfig, type VitOptions } from '../src/nn/vit.js';
+import { type IjepaConfig, ijepa, ijepaInputs, ijepaModules, ijepaPredictor } from '../src/methods/ijepa.js';
+import { type VitOptions, vitConfig } from '../src/nn/vit.js';
 import { initialValues } from '../src/nn/weights.js';
 import { adamw } from '../src/optim/adam.js';
 import { decayGroups } from '../src/optim/groups.js';
@@ -59,7 +59,10 @@ export async function benchStep(engine: Engine, model: BenchModel): Promise<Benc
   const encoder = vitConfig(model.encoder);
   const config: IjepaConfig = {
     encoder,
-    predictor: { ...ijepaPredictor(encoder, model.predictor.width, model.predictor.depth), heads: model.predictor.heads },
+    predictor: {
+      ...ijepaPredictor(encoder, model.predictor.width, model.predictor.depth),
+      heads: model.predictor.heads,
+    },
   };
   const modules = ijepaModules(config);
   const inputs = ijepaInputs(config, 1, model.blocks);
@@ -77,7 +80,9 @@ export async function benchStep(engine: Engine, model: BenchModel): Promise<Benc
   const others = [modules.encoder, modules.predictor, modules.target].flatMap((m) => [...m.tensors.values()]);
   const state = await engine.createState([...new Set([...ordered, ...targets, ...others])]);
   const random = createRandom(1);
-  await state.write(new Map([modules.encoder, modules.predictor, modules.target].flatMap((m) => [...initialValues(m, random)])));
+  await state.write(
+    new Map([modules.encoder, modules.predictor, modules.target].flatMap((m) => [...initialValues(m, random)])),
+  );
   const program = await engine.compile(
     { name: 'bench', outputs: { loss }, update: { loss, rule: adamw(), groups: [decay, noDecay], followers } },
     state,
@@ -95,7 +100,11 @@ export async function benchStep(engine: Engine, model: BenchModel): Promise<Benc
   const feeds: Feeds = {
     images: { dtype: 'float32', shape: [model.batch, encoder.channels, height, width], data: images },
     context: { dtype: 'int32', shape: [model.batch, 1, model.context], data: pick(1, model.context, 'context') },
-    targets: { dtype: 'int32', shape: [model.batch, model.blocks, model.hidden], data: pick(model.blocks, model.hidden, 'targets') },
+    targets: {
+      dtype: 'int32',
+      shape: [model.batch, model.blocks, model.hidden],
+      data: pick(model.blocks, model.hidden, 'targets'),
+    },
   };
   return {
     program,

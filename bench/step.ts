@@ -18,9 +18,17 @@ console.log(
   `${key}: min ${times[0].toFixed(0)} median ${times[times.length >> 1].toFixed(0)} ms, ${(flops / 1e9).toFixed(0)} GFLOP, ${(flops / times[0] / 1e6).toFixed(0)} GFLOP/s, peak rss ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MB`,
 );
 if (profile) {
-  const result = await bench.program.profile(bench.feeds, 3, { step: 100, groups: [{ lr: 0, weightDecay: 0 }, { lr: 0, weightDecay: 0 }], momentum: 1 });
+  const result = await bench.program.profile(bench.feeds, 3, {
+    step: 100,
+    groups: [
+      { lr: 0, weightDecay: 0 },
+      { lr: 0, weightDecay: 0 },
+    ],
+    momentum: 1,
+  });
   console.log(`kernels ${result.total.toFixed(1)} ms`);
-  for (const o of result.operators.slice(0, 25)) console.log(o.name.padEnd(24), o.milliseconds.toFixed(2).padStart(8), o.calls.toFixed(0).padStart(6));
+  for (const o of result.operators.slice(0, 25))
+    console.log(o.name.padEnd(24), o.milliseconds.toFixed(2).padStart(8), o.calls.toFixed(0).padStart(6));
   for (const s of result.scopes.slice(0, 40)) console.log(s.name.padEnd(50), s.milliseconds.toFixed(2));
 }
 await engine.close();

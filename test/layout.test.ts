@@ -5,7 +5,22 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 /** Folders of src, from the foundation up: a file imports only from its own folder and those before it. */
-const ORDER = ['base', 'graph', 'runtime', 'nn', 'optim', 'data', 'masking', 'energy', 'methods', 'eval', 'hub', 'report', 'train', 'cli'];
+const ORDER = [
+  'base',
+  'graph',
+  'runtime',
+  'nn',
+  'optim',
+  'data',
+  'masking',
+  'energy',
+  'methods',
+  'eval',
+  'hub',
+  'report',
+  'train',
+  'cli',
+];
 
 const source = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'src');
 
@@ -41,6 +56,9 @@ test('imports go up the list of folders only', () => {
 test('nothing in the package names a URL that it would load by itself', () => {
   // Downloads happen only where a user asks for them; there are none yet.
   for (const path of files(source)) {
-    assert.ok(!/\bfetch\(\s*['"`]https?:/.test(readFileSync(path, 'utf8')), `${relative(source, path)} fetches from the network`);
+    assert.ok(
+      !/\bfetch\(\s*['"`]https?:/.test(readFileSync(path, 'utf8')),
+      `${relative(source, path)} fetches from the network`,
+    );
   }
 });

@@ -19,10 +19,19 @@ try {
     execFileSync('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root, encoding: 'utf8' }),
   ) as { filename: string; size: number; files: { path: string }[] }[];
   const paths = files.map(({ path }) => path);
-  for (const wanted of ['LICENSE', 'README.md', 'recipes/quickstart.yaml', 'data/glyphs-fonts.json', 'dist/src/index.d.ts', 'dist/src/browser.js']) {
+  for (const wanted of [
+    'LICENSE',
+    'README.md',
+    'recipes/quickstart.yaml',
+    'data/glyphs-fonts.json',
+    'dist/src/index.d.ts',
+    'dist/src/browser.js',
+  ]) {
     assert.ok(paths.includes(wanted), `the package lacks ${wanted}`);
   }
-  const foreign = paths.find((path) => !/^(dist\/src\/|data\/|recipes\/|docs\/|LICENSE$|README\.md$|package\.json$)/.test(path));
+  const foreign = paths.find(
+    (path) => !/^(dist\/src\/|data\/|recipes\/|docs\/|LICENSE$|README\.md$|package\.json$)/.test(path),
+  );
   assert.equal(foreign, undefined, `the package holds ${foreign}`);
   console.log(`packed ${paths.length} files, ${(size / 1e6).toFixed(1)} MB`);
 
@@ -55,7 +64,20 @@ console.log(run.steps);
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   cpSync(join(root, 'node_modules', '@types'), join(folder, 'node_modules', '@types'), { recursive: true });
   cpSync(join(root, 'node_modules', 'undici-types'), join(folder, 'node_modules', 'undici-types'), { recursive: true });
-  run(process.execPath, tsc, '--strict', '--target', 'es2022', '--module', 'nodenext', '--lib', 'es2023,dom', '--types', 'node', 'use.ts');
+  run(
+    process.execPath,
+    tsc,
+    '--strict',
+    '--target',
+    'es2022',
+    '--module',
+    'nodenext',
+    '--lib',
+    'es2023,dom',
+    '--types',
+    'node',
+    'use.ts',
+  );
   assert.equal(run(process.execPath, 'use.js').trim(), '3');
   console.log('the library trains from TypeScript');
 

@@ -110,7 +110,12 @@ export function stroke(
 }
 
 /** A 3 x 3 mean (zeros outside), then (mean - threshold) * gain + 0.5 cut to 0..1: a low threshold thickens bright strokes. */
-export function thickness(data: Float32Array, { channels, height, width }: Plane, threshold: number, gain: number): void {
+export function thickness(
+  data: Float32Array,
+  { channels, height, width }: Plane,
+  threshold: number,
+  gain: number,
+): void {
   const blurred = new Float32Array(height * width);
   for (let c = 0; c < channels; c++) {
     const plane = data.subarray(c * height * width, (c + 1) * height * width);

@@ -26,7 +26,11 @@ async function work({ id, job, images }: Extract<ToThread, { kind: 'job' }>): Pr
       const batch = startBatch(plan, job);
       for (const [position, image] of images!.entries()) batch.transform(position, image);
       post(
-        { kind: 'made', id, batch: { images: batch.images, parameters: batch.parameters, indices: job.indices, corrupt: [] } },
+        {
+          kind: 'made',
+          id,
+          batch: { images: batch.images, parameters: batch.parameters, indices: job.indices, corrupt: [] },
+        },
         buffersOf(batch.images),
       );
     }

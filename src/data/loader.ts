@@ -83,6 +83,12 @@ export interface BatchMaker {
 
 const inNode = typeof process !== 'undefined' && Boolean(process.versions?.node);
 
+/** Not written as a name in the import: bundlers for browsers would follow it. */
+function loadThreading(): Promise<typeof import('./loader-threads-node.js')> {
+  const name = './loader-threads-node.js';
+  return import(/* webpackIgnore: true */ /* @vite-ignore */ name);
+}
+
 /**
  * Gives batches of a data set. The order of an epoch and the views of an image follow from the seed alone, not from the
  * number of threads or from where the loader started. Throws a `JepaError` for options that cannot work.
@@ -102,7 +108,7 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
     );
   }
   const plan = makePlan(dataset, options.views ?? [{ transforms: [] }], seed);
-  const threading = inNode && options.threads !== 0 ? await import('./loader-threads-node.js') : undefined;
+  const threading = inNode && options.threads !== 0 ? await loadThreading() : undefined;
   const threads = threading ? (options.threads ?? threading.defaultThreads()) : 0;
   const prefetch = Math.max(1, threads, options.prefetch ?? 2);
   const maker = threading ? threading.threadMaker(dataset, plan, threads, log) : localMaker(dataset, plan);

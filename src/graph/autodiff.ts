@@ -48,7 +48,11 @@ export function gradients(
       const flow = flows[i];
       if (!flow || !onPath.has(t.node)) return;
       if (!sameShape(flow.shape, t.shape)) {
-        throw operatorError(node.op.name, `its gradient has shape ${shapeText(flow.shape)} (a defect of the operator)`, t);
+        throw operatorError(
+          node.op.name,
+          `its gradient has shape ${shapeText(flow.shape)} (a defect of the operator)`,
+          t,
+        );
       }
       inScope(node.scope, () => accumulate(t, flow));
     });

@@ -16,7 +16,9 @@ export type DimLike = Dim | string;
 const interned = new Map<string, SymbolicDim>();
 
 function fromTerms(terms: Map<string, number>): Dim {
-  const kept = [...terms].filter(([, coefficient]) => coefficient !== 0).sort(([a], [b]) => (a < b ? 1 : a > b ? -1 : 0));
+  const kept = [...terms]
+    .filter(([, coefficient]) => coefficient !== 0)
+    .sort(([a], [b]) => (a < b ? 1 : a > b ? -1 : 0));
   if (kept.length === 0) return 0;
   if (kept.length === 1 && kept[0][0] === '') return kept[0][1];
   const key = kept

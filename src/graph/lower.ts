@@ -85,7 +85,12 @@ export function lowerGraph(
     return `${prefix}/${opType}_${counter++}`;
   };
 
-  const addConstant = (key: string, dtype: keyof typeof ELEMENT_TYPES, shape: readonly number[], data: Uint8Array): string => {
+  const addConstant = (
+    key: string,
+    dtype: keyof typeof ELEMENT_TYPES,
+    shape: readonly number[],
+    data: Uint8Array,
+  ): string => {
     let name = constantNames.get(key);
     if (name === undefined) {
       name = `constant_${constantNames.size}`;
@@ -136,7 +141,9 @@ export function lowerGraph(
       return emit.node('Reshape', [x, target], zeros ? { allowzero: 1 } : {});
     },
     floatSize: (dim) =>
-      memo(`float:${dimText(dim)}`, () => emit.node('Reshape', [emit.node('Cast', [emit.shape([dim])], { to: 1 }), emit.ints([])])),
+      memo(`float:${dimText(dim)}`, () =>
+        emit.node('Reshape', [emit.node('Cast', [emit.shape([dim])], { to: 1 }), emit.ints([])]),
+      ),
     cast: (x, dtype) => emit.node('Cast', [x], { to: ELEMENT_TYPES[dtype] }),
   };
 
@@ -157,7 +164,10 @@ export function lowerGraph(
   function dimension(dim: Exclude<Dim, number>): string {
     return memo(`dim:${dim.key}`, () => {
       const products = [...dim.terms].map(([symbols, coefficient]) => {
-        const factors = symbols.split('*').filter((s) => s !== '').map(symbolValue);
+        const factors = symbols
+          .split('*')
+          .filter((s) => s !== '')
+          .map(symbolValue);
         if (coefficient !== 1 || factors.length === 0) factors.push(emit.ints([coefficient]));
         return factors.reduce((a, b) => emit.node('Mul', [a, b]));
       });
@@ -167,8 +177,11 @@ export function lowerGraph(
 
   function symbolValue(symbol: string): string {
     const source = symbolSources.get(symbol);
-    if (!source) throw new JepaError(`graph: no input has the dimension ${symbol}, so its value cannot be known at run time`);
-    return memo(`symbol:${symbol}`, () => emit.node('Shape', [source.name], { start: source.axis, end: source.axis + 1 }));
+    if (!source)
+      throw new JepaError(`graph: no input has the dimension ${symbol}, so its value cannot be known at run time`);
+    return memo(`symbol:${symbol}`, () =>
+      emit.node('Shape', [source.name], { start: source.axis, end: source.axis + 1 }),
+    );
   }
 
   const inputNames = new Map(inputs.map(({ name, tensor }) => [tensor, name]));
@@ -207,7 +220,11 @@ export function lowerGraph(
     }
   }
   const rename = (name: string): string => renamed.get(name) ?? name;
-  const finalNodes = nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) }));
+  const finalNodes = nodes.map((node) => ({
+    ...node,
+    inputs: node.inputs.map(rename),
+    outputs: node.outputs.map(rename),
+  }));
 
   const describe = ({ name, tensor }: { name: string; tensor: Tensor }): OnnxValue => ({
     name,

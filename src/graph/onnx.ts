@@ -85,7 +85,8 @@ function push(to: Message, ...chunks: readonly Uint8Array[]): void {
   }
 }
 
-const integer = (to: Message, field: number, value: number | bigint): void => push(to, varint(field * 8), varint(value));
+const integer = (to: Message, field: number, value: number | bigint): void =>
+  push(to, varint(field * 8), varint(value));
 const bytes = (to: Message, field: number, value: Uint8Array): void =>
   push(to, varint(field * 8 + 2), varint(value.length), value);
 const text = (to: Message, field: number, value: string): void => bytes(to, field, encoder.encode(value));

@@ -1,11 +1,11 @@
-import { mean } from '../graph/ops/reduce.js';
 import { reshape } from '../graph/ops/move.js';
 import { matmul } from '../graph/ops/product.js';
+import { mean } from '../graph/ops/reduce.js';
 import { constant, type Tensor } from '../graph/tensor.js';
-import { checkConvNet, convNet, type ConvNetConfig, convNetGrid, convNetSpec } from '../nn/convnet.js';
+import { type ConvNetConfig, checkConvNet, convNet, convNetGrid, convNetSpec } from '../nn/convnet.js';
 import { attend, norm } from '../nn/transformer.js';
-import { gridOf, vit, type VitConfig, vitSpec } from '../nn/vit.js';
-import { makeModule, type Module, under } from '../nn/weights.js';
+import { gridOf, type VitConfig, vit, vitSpec } from '../nn/vit.js';
+import { type Module, makeModule, under } from '../nn/weights.js';
 import type { Encoder } from './method.js';
 
 /** An encoder of whole images, whatever its architecture: what methods over views are built on. */
@@ -18,7 +18,9 @@ export interface Backbone extends Encoder {
 }
 
 export function makeBackbone(prefix: string, config: BackboneConfig): Backbone {
-  return config.kind === 'vit' ? vitBackbone(makeModule(prefix, vitSpec(config)), config) : convBackbone(makeModule(prefix, convNetSpec(config)), config);
+  return config.kind === 'vit'
+    ? vitBackbone(makeModule(prefix, vitSpec(config)), config)
+    : convBackbone(makeModule(prefix, convNetSpec(config)), config);
 }
 
 /** A ViT as an encoder: probes see the mean of its tokens. */
@@ -81,7 +83,11 @@ function convBackbone(module: Module, config: ConvNetConfig): Backbone {
 }
 
 /** Averages over the four quarters of a grid, [4, rows * columns]; an odd middle belongs to both sides. */
-function quarters([rows, columns]: readonly [number, number]): { dtype: 'float32'; shape: number[]; data: Float32Array } {
+function quarters([rows, columns]: readonly [number, number]): {
+  dtype: 'float32';
+  shape: number[];
+  data: Float32Array;
+} {
   const data = new Float32Array(4 * rows * columns);
   const side = (size: number, part: number): readonly [number, number] =>
     part === 0 ? [0, Math.ceil(size / 2)] : [Math.floor(size / 2), size];
@@ -94,4 +100,3 @@ function quarters([rows, columns]: readonly [number, number]): { dtype: 'float32
   }
   return { dtype: 'float32', shape: [4, rows * columns], data };
 }
-

@@ -1,20 +1,20 @@
-import { meanEnergy, type Distance } from '../energy/distance.js';
+import { type Distance, meanEnergy } from '../energy/distance.js';
+import { mulDims } from '../graph/dims.js';
 import { add } from '../graph/ops/elementwise.js';
 import { batchedGather } from '../graph/ops/index.js';
 import { broadcastTo, expandDims, reshape } from '../graph/ops/move.js';
-import { mean } from '../graph/ops/reduce.js';
 import { layerNorm } from '../graph/ops/normalise.js';
-import { mulDims } from '../graph/dims.js';
+import { mean } from '../graph/ops/reduce.js';
 import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import { checkMultiBlock2d, type MultiBlock2dConfig, sampleMultiBlock2d } from '../masking/multiblock2d.js';
 import { dropPath } from '../nn/drop-path.js';
-import { predictor, type PredictorConfig, predictorSpec } from '../nn/predictor.js';
+import { type PredictorConfig, predictor, predictorSpec } from '../nn/predictor.js';
 import type { DropPath } from '../nn/transformer.js';
-import { gridOf, vit, type VitConfig, type VitForward, vitSpec } from '../nn/vit.js';
+import { gridOf, type VitConfig, type VitForward, vit, vitSpec } from '../nn/vit.js';
+import { type Module, makeModule, type Weights } from '../nn/weights.js';
 import { vitBackbone } from './backbone.js';
 import type { Method, Regularizer } from './method.js';
 import { regularize } from './regularize.js';
-import { makeModule, type Module, type Weights } from '../nn/weights.js';
 
 /**
  * I-JEPA: Assran et al., Self-Supervised Learning from Images with a Joint-Embedding Predictive Architecture (CVPR 2023).
@@ -89,22 +89,37 @@ export interface IjepaForward {
 
 export function ijepa(inputs: IjepaInputs, modules: IjepaModules, config: IjepaConfig, drop?: DropPath): IjepaForward {
   const { images, context: visible, targets } = inputs;
-  const context = scope('encoder', () => contextEncoder(images, visible, modules.encoder.weights, config.encoder, { drop }));
+  const context = scope('encoder', () =>
+    contextEncoder(images, visible, modules.encoder.weights, config.encoder, { drop }),
+  );
   const [batch, contexts, kept] = visible.shape;
   const tokens = reshape(context, [batch, contexts, kept, config.encoder.width]);
-  const prediction = scope('predictor', () => predictor(tokens, visible, targets, modules.predictor.weights, config.predictor));
-  const target = scope('target_encoder', () => targetsOf(images, targets, contexts as number, modules.target.weights, config.encoder));
+  const prediction = scope('predictor', () =>
+    predictor(tokens, visible, targets, modules.predictor.weights, config.predictor),
+  );
+  const target = scope('target_encoder', () =>
+    targetsOf(images, targets, contexts as number, modules.target.weights, config.encoder),
+  );
   return { context, prediction, target };
 }
 
 /** Encodes the visible patches of each context: [batch * contexts, visible, width]. */
-export function contextEncoder(images: Tensor, visible: Tensor, w: Weights, config: VitConfig, options: Pick<VitForward, 'onState' | 'drop'> = {}): Tensor {
+export function contextEncoder(
+  images: Tensor,
+  visible: Tensor,
+  w: Weights,
+  config: VitConfig,
+  options: Pick<VitForward, 'onState' | 'drop'> = {},
+): Tensor {
   const [batch, contexts, kept] = visible.shape;
   if (contexts === 1) return vit(images, w, config, { visible: reshape(visible, [batch, kept]), ...options });
   const [, channels, height, width] = images.shape;
   const rows = mulDims(batch, contexts);
   const repeated = broadcastTo(expandDims(images, 1), [batch, contexts, channels, height, width]);
-  return vit(reshape(repeated, [rows, channels, height, width]), w, config, { visible: reshape(visible, [rows, kept]), ...options });
+  return vit(reshape(repeated, [rows, channels, height, width]), w, config, {
+    visible: reshape(visible, [rows, kept]),
+    ...options,
+  });
 }
 
 /** Normalised representations of the hidden patches, computed from the whole image: [batch, blocks, contexts, hidden, width]. */
@@ -140,7 +155,10 @@ export function ijepaMethod(config: IjepaTraining): Method {
     feeds: ({ images: [views] }, random) => {
       const [batch, , ...image] = views.shape;
       const draws = random.split('masks');
-      const { context: visible, target: hidden } = sampleMultiBlock2d(masks, batch, { sizes: draws.split('sizes'), places: draws.split('places') });
+      const { context: visible, target: hidden } = sampleMultiBlock2d(masks, batch, {
+        sizes: draws.split('sizes'),
+        places: draws.split('places'),
+      });
       return {
         images: { ...views, shape: [batch, ...image] },
         context: visible,

@@ -29,7 +29,8 @@ export interface LejepaConfig {
 
 export function lejepa(config: LejepaConfig): Method {
   const { globals, locals, slices, lambda } = config;
-  if (globals < 1 || globals + locals < 2) throw new JepaError(`lejepa: needs at least two views, one of them global, not ${globals} + ${locals}`);
+  if (globals < 1 || globals + locals < 2)
+    throw new JepaError(`lejepa: needs at least two views, one of them global, not ${globals} + ${locals}`);
   const encoder = makeBackbone('encoder.', config.encoder);
   const width = config.projector.at(-1);
   if (width === undefined) throw new JepaError('lejepa: the projector needs at least one layer');
@@ -37,14 +38,22 @@ export function lejepa(config: LejepaConfig): Method {
 
   const [height, breadth] = encoder.imageSize;
   const kinds = [globals, locals].filter((count) => count > 0);
-  const inputs = kinds.map((count, kind) => input(kind === 0 ? 'images' : 'local images', ['batch', count, encoder.channels, height, breadth]));
+  const inputs = kinds.map((count, kind) =>
+    input(kind === 0 ? 'images' : 'local images', ['batch', count, encoder.channels, height, breadth]),
+  );
   const views = globals + locals;
   const images = concat(inputs, 1);
   const [batch] = images.shape;
-  const h = scope('encoder', () => encoder.embed(reshape(images, [mulDims(batch, views), encoder.channels, height, breadth])));
-  const z = scope('projector', () => reshape(mlpForward(h, projector.weights, config.projector.length), [batch, views, width]));
+  const h = scope('encoder', () =>
+    encoder.embed(reshape(images, [mulDims(batch, views), encoder.channels, height, breadth])),
+  );
+  const z = scope('projector', () =>
+    reshape(mlpForward(h, projector.weights, config.projector.length), [batch, views, width]),
+  );
   const directions = input('directions', [width, slices]);
-  const { loss, invariance, sigreg } = scope('energy', () => lejepaLoss(z, directions, { views: 1, axis: 0, globals, lambda }));
+  const { loss, invariance, sigreg } = scope('energy', () =>
+    lejepaLoss(z, directions, { views: 1, axis: 0, globals, lambda }),
+  );
   const centre = mean(narrow(z, 1, 0, globals), 1, true);
   return {
     name: 'lejepa',

@@ -1,5 +1,5 @@
-import type { HostTensor } from '../base/tensor.js';
 import type { Random } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
 import type { Tensor } from '../graph/tensor.js';
 import type { Module } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';

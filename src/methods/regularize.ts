@@ -1,5 +1,5 @@
-import type { HostTensor } from '../base/tensor.js';
 import type { Random } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
 import { randomDirections, sigreg } from '../energy/sigreg.js';
 import { covarianceTerm, varianceTerm } from '../energy/vicreg.js';
 import { add, mul } from '../graph/ops/elementwise.js';
@@ -22,7 +22,11 @@ export interface Regularized {
  * SIGReg averaged. Composes with any method; `none` adds nothing.
  */
 export function regularize(embeddings: readonly Tensor[], regularizer: Regularizer): Regularized {
-  const average = (terms: readonly Tensor[]): Tensor => mul(terms.reduce((a, b) => add(a, b)), 1 / terms.length);
+  const average = (terms: readonly Tensor[]): Tensor =>
+    mul(
+      terms.reduce((a, b) => add(a, b)),
+      1 / terms.length,
+    );
   if (regularizer.kind === 'none') return { scalars: {}, feeds: () => ({}) };
   return scope('regularizer', (): Regularized => {
     if (regularizer.kind === 'vicreg') {

@@ -55,7 +55,9 @@ export function viewJepa(config: ViewJepaConfig): Method {
     predict(first, p1 && p2 && sub(p2, p1)),
     predict(second, p1 && p2 && sub(p1, p2)),
   ]);
-  const energy = scope('energy', () => mul(add(meanEnergy(toSecond, second, 'l2'), meanEnergy(toFirst, first, 'l2')), 0.5));
+  const energy = scope('energy', () =>
+    mul(add(meanEnergy(toSecond, second, 'l2'), meanEnergy(toFirst, first, 'l2')), 0.5),
+  );
   const regular = regularize([first, second], config.regularizer);
   const weighted = mul(energy, config.prediction);
   return {
@@ -69,7 +71,10 @@ export function viewJepa(config: ViewJepaConfig): Method {
     feeds: (step, random) => {
       const [views] = step.images;
       const given = step.parameters?.[0];
-      if (parameters && !given) throw new JepaError('viewjepa: the data gives no parameters of its transformations; set predictor.parameters to 0');
+      if (parameters && !given)
+        throw new JepaError(
+          'viewjepa: the data gives no parameters of its transformations; set predictor.parameters to 0',
+        );
       return { images: views, ...(parameters && given ? { parameters: given } : {}), ...regular.feeds(random) };
     },
     encoder,

@@ -1,9 +1,9 @@
 import { JepaError } from '../base/errors.js';
 import { mulDims } from '../graph/dims.js';
 import { add, relu } from '../graph/ops/elementwise.js';
+import { windows } from '../graph/ops/gather-sum.js';
 import { reshape, transpose } from '../graph/ops/move.js';
 import { linear, matmul } from '../graph/ops/product.js';
-import { windows } from '../graph/ops/gather-sum.js';
 import { operatorError, scope, type Tensor } from '../graph/tensor.js';
 import { fillInit, norm, normSpec } from './transformer.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
@@ -34,10 +34,12 @@ export const convNetGrid = ({ imageSize }: ConvNetConfig): readonly [number, num
 
 export function checkConvNet({ imageSize, channels, widths, blocks, width }: ConvNetConfig): void {
   for (const value of [...imageSize, channels, ...widths, width]) {
-    if (!Number.isInteger(value) || value < 1) throw new JepaError(`convnet: sizes must be positive whole numbers, not ${value}`);
+    if (!Number.isInteger(value) || value < 1)
+      throw new JepaError(`convnet: sizes must be positive whole numbers, not ${value}`);
   }
   for (const value of blocks) {
-    if (!Number.isInteger(value) || value < 0) throw new JepaError(`convnet: the number of blocks must be 0 or more, not ${value}`);
+    if (!Number.isInteger(value) || value < 0)
+      throw new JepaError(`convnet: the number of blocks must be 0 or more, not ${value}`);
   }
 }
 
@@ -45,7 +47,10 @@ export function checkConvNet({ imageSize, channels, widths, blocks, width }: Con
 const convSpec = (name: string, out: number, into: number, kernel: number): [string, ParameterSpec][] => {
   const fanIn = into * kernel * kernel;
   return [
-    [`${name}.weight`, { shape: [out, into, kernel, kernel], init: { kind: 'normal', std: 1 / Math.sqrt(3 * fanIn) }, trainable: true }],
+    [
+      `${name}.weight`,
+      { shape: [out, into, kernel, kernel], init: { kind: 'normal', std: 1 / Math.sqrt(3 * fanIn) }, trainable: true },
+    ],
     [`${name}.bias`, fillInit([out], 0)],
   ];
 };
@@ -64,7 +69,11 @@ export function convNetSpec(config: ConvNetConfig): ModuleSpec {
     entries.push(...convSpec(`stages.${stage}.down`, out, into, 3));
     for (let b = 0; b < blocks[stage]; b++) {
       const name = `stages.${stage}.blocks.${b}`;
-      entries.push(...normSpec(`${name}.norm`, out), ...convSpec(`${name}.conv`, out, out, 3), ...denseSpec(`${name}.mix`, out, out));
+      entries.push(
+        ...normSpec(`${name}.norm`, out),
+        ...convSpec(`${name}.conv`, out, out, 3),
+        ...denseSpec(`${name}.mix`, out, out),
+      );
     }
     entries.push(...normSpec(`stages.${stage}.norm`, out));
   }
@@ -82,7 +91,12 @@ export interface ConvNetOutput {
 /** Images [batch, channels, height, width]. Inside, maps are [batch, height * width, channels]: products over channels. */
 export function convNet(images: Tensor, w: Weights, config: ConvNetConfig): ConvNetOutput {
   const [batch, channels, height, width] = images.shape;
-  if (images.shape.length !== 4 || channels !== config.channels || height !== config.imageSize[0] || width !== config.imageSize[1]) {
+  if (
+    images.shape.length !== 4 ||
+    channels !== config.channels ||
+    height !== config.imageSize[0] ||
+    width !== config.imageSize[1]
+  ) {
     throw operatorError('convnet', `needs images [batch, ${config.channels}, ${config.imageSize.join(', ')}]`, images);
   }
   const pixels = transpose(reshape(images, [batch, channels, height * width]), [0, 2, 1]);

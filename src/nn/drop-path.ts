@@ -1,5 +1,5 @@
-import type { HostTensor } from '../base/tensor.js';
 import type { Random } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
 import { mulDims } from '../graph/dims.js';
 import { narrow, reshape } from '../graph/ops/move.js';
 import { input, type Tensor } from '../graph/tensor.js';
@@ -23,7 +23,9 @@ export function dropPath(
   rate: number,
   depth: number,
   rows: number,
-): { readonly factors: DropPath; feeds(batch: number, random: Random): Record<string, HostTensor<'float32'>> } | undefined {
+):
+  | { readonly factors: DropPath; feeds(batch: number, random: Random): Record<string, HostTensor<'float32'>> }
+  | undefined {
   if (rate === 0) return undefined;
   const rates = dropPathRates(rate, depth);
   const branches = 2 * depth;

@@ -9,7 +9,10 @@ export function mlpSpec(widths: readonly number[]): ModuleSpec {
   const entries: [string, ParameterSpec][] = [];
   for (let i = 0; i + 1 < widths.length; i++) {
     const [into, out] = [widths[i], widths[i + 1]];
-    entries.push([`layers.${i}.weight`, { shape: [out, into], init: { kind: 'normal', std: 1 / Math.sqrt(3 * into) }, trainable: true }]);
+    entries.push([
+      `layers.${i}.weight`,
+      { shape: [out, into], init: { kind: 'normal', std: 1 / Math.sqrt(3 * into) }, trainable: true },
+    ]);
     entries.push([`layers.${i}.bias`, fillInit([out], 0)]);
   }
   return new Map(entries);

@@ -1,10 +1,19 @@
+import { mulDims } from '../graph/dims.js';
 import { add } from '../graph/ops/elementwise.js';
 import { broadcastTo, concat, expandDims, narrow, reshape } from '../graph/ops/move.js';
 import { linear } from '../graph/ops/product.js';
-import { mulDims } from '../graph/dims.js';
 import { scope, type Tensor } from '../graph/tensor.js';
 import { gridPositions } from './positions.js';
-import { blocks, blocksSpec, joinLeading, linearSpec, norm, normalInit, normSpec, type TransformerConfig } from './transformer.js';
+import {
+  blocks,
+  blocksSpec,
+  joinLeading,
+  linearSpec,
+  norm,
+  normalInit,
+  normSpec,
+  type TransformerConfig,
+} from './transformer.js';
 import { positionsAt } from './vit.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
 
@@ -20,7 +29,14 @@ export function predictorSpec(config: PredictorConfig, rescale = false): ModuleS
   const { width, encoderWidth, grid } = config;
   return new Map<string, ParameterSpec>([
     ['mask_token', normalInit([1, 1, width])],
-    ['predictor_pos_embed', { shape: [1, grid[0] * grid[1], width], init: { kind: 'table', data: gridPositions(grid, width) }, trainable: false }],
+    [
+      'predictor_pos_embed',
+      {
+        shape: [1, grid[0] * grid[1], width],
+        init: { kind: 'table', data: gridPositions(grid, width) },
+        trainable: false,
+      },
+    ],
     ...linearSpec('predictor_embed', width, encoderWidth),
     ...blocksSpec('predictor_blocks', config, rescale),
     ...normSpec('predictor_norm', width),
@@ -33,7 +49,13 @@ export function predictorSpec(config: PredictorConfig, rescale = false): ModuleS
  * `visible` [batch, contexts, Kc], `targets` [batch, blocks, Kt] -> [batch, blocks, contexts, Kt, encoderWidth].
  * The reference orders rows by block, context, image; here the image comes first, so that a batch can be sliced.
  */
-export function predictor(context: Tensor, visible: Tensor, targets: Tensor, w: Weights, config: PredictorConfig): Tensor {
+export function predictor(
+  context: Tensor,
+  visible: Tensor,
+  targets: Tensor,
+  w: Weights,
+  config: PredictorConfig,
+): Tensor {
   const { width, encoderWidth, eps } = config;
   const [batch, contexts, kept] = visible.shape;
   const [, count, hidden] = targets.shape;
@@ -66,4 +88,3 @@ function positionsOf(table: Tensor, index: Tensor): Tensor {
   const flat = positionsAt(table, reshape(index, [batch, mulDims(lists, kept)]));
   return reshape(flat, [batch, lists, kept, table.shape[2]]);
 }
-

@@ -21,8 +21,16 @@ export interface TransformerConfig {
 /** Standard deviation of every linear weight's first value (I-JEPA, `init_weights`). */
 export const INIT_STD = 0.02;
 
-export const normalInit = (shape: readonly number[], std = INIT_STD): ParameterSpec => ({ shape, init: { kind: 'normal', std }, trainable: true });
-export const fillInit = (shape: readonly number[], value: number): ParameterSpec => ({ shape, init: { kind: 'fill', value }, trainable: true });
+export const normalInit = (shape: readonly number[], std = INIT_STD): ParameterSpec => ({
+  shape,
+  init: { kind: 'normal', std },
+  trainable: true,
+});
+export const fillInit = (shape: readonly number[], value: number): ParameterSpec => ({
+  shape,
+  init: { kind: 'fill', value },
+  trainable: true,
+});
 
 export function linearSpec(name: string, out: number, into: number, bias = true): [string, ParameterSpec][] {
   const weight: [string, ParameterSpec] = [`${name}.weight`, normalInit([out, into])];
@@ -38,7 +46,11 @@ export const normSpec = (name: string, width: number): [string, ParameterSpec][]
  * Parameters of a stack of blocks under their published names. `rescale` divides the output projections of block i = 1, 2,
  * ... by sqrt(2 i) at the start: the constructor of the reference does, but its training helper undoes it.
  */
-export function blocksSpec(prefix: string, { width, depth, mlpWidth, qkvBias }: TransformerConfig, rescale = false): [string, ParameterSpec][] {
+export function blocksSpec(
+  prefix: string,
+  { width, depth, mlpWidth, qkvBias }: TransformerConfig,
+  rescale = false,
+): [string, ParameterSpec][] {
   return Array.from({ length: depth }, (_, i) => {
     const name = `${prefix}.${i}`;
     const outStd = rescale ? INIT_STD / Math.sqrt(2 * (i + 1)) : INIT_STD;
@@ -55,7 +67,8 @@ export function blocksSpec(prefix: string, { width, depth, mlpWidth, qkvBias }: 
   }).flat();
 }
 
-export const norm = (x: Tensor, w: Weights, eps: number): Tensor => layerNorm(x, { weight: w('weight'), bias: w('bias'), eps });
+export const norm = (x: Tensor, w: Weights, eps: number): Tensor =>
+  layerNorm(x, { weight: w('weight'), bias: w('bias'), eps });
 
 /** Picks the tokens that are wanted from [batch, tokens, width]. */
 export type Select = (tokens: Tensor) => Tensor;
@@ -79,7 +92,9 @@ export function block(x: Tensor, w: Weights, config: TransformerConfig, { select
   const attended = scope('attn', () => attend(norm(x, under(w, 'norm1.'), eps), under(w, 'attn.'), config, select).out);
   const kept = select ? select(x) : x;
   const middle = add(kept, branch(attended, drop?.attention));
-  return scope('mlp', () => add(middle, branch(mlp(norm(middle, under(w, 'norm2.'), eps), under(w, 'mlp.')), drop?.mlp)));
+  return scope('mlp', () =>
+    add(middle, branch(mlp(norm(middle, under(w, 'norm2.'), eps), under(w, 'mlp.')), drop?.mlp)),
+  );
 }
 
 /** fc2(gelu(fc1(x))). */
@@ -131,7 +146,13 @@ export interface BlocksOptions {
 }
 
 /** A stack of blocks. `name` is the parameter prefix and the scope ("blocks", "predictor_blocks"). */
-export function blocks(x: Tensor, w: Weights, name: string, config: TransformerConfig, { select, drop, onBlock }: BlocksOptions = {}): Tensor {
+export function blocks(
+  x: Tensor,
+  w: Weights,
+  name: string,
+  config: TransformerConfig,
+  { select, drop, onBlock }: BlocksOptions = {},
+): Tensor {
   let tokens = x;
   for (let i = 0; i < config.depth; i++) {
     const last = i === config.depth - 1;

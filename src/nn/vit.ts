@@ -1,11 +1,21 @@
 import { JepaError } from '../base/errors.js';
-import { batchedGather, embedding } from '../graph/ops/index.js';
 import { add } from '../graph/ops/elementwise.js';
+import { batchedGather, embedding } from '../graph/ops/index.js';
 import { reshape } from '../graph/ops/move.js';
 import { operatorError, scope, type Tensor } from '../graph/tensor.js';
 import { cutPatches, projectPatches } from './patches.js';
 import { gridPositions } from './positions.js';
-import { blocks, blocksSpec, fillInit, norm, normalInit, normSpec, type DropPath, type Select, type TransformerConfig } from './transformer.js';
+import {
+  blocks,
+  blocksSpec,
+  type DropPath,
+  fillInit,
+  norm,
+  normalInit,
+  normSpec,
+  type Select,
+  type TransformerConfig,
+} from './transformer.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
 
 /** A vision transformer without class token, as in I-JEPA (Assran et al. 2023; `vision_transformer.py`). */
@@ -60,27 +70,49 @@ export function vitConfig({ size = 'tiny', imageSize, patchSize, channels = 3, .
 }
 
 export function checkVit({ imageSize, patchSize, width, heads, channels, depth }: VitConfig): void {
-  for (const [what, value] of Object.entries({ patchSize, width, heads, channels, depth, height: imageSize[0], breadth: imageSize[1] })) {
-    if (!Number.isInteger(value) || value < 1) throw new JepaError(`vit: ${what} must be a positive whole number, not ${value}`);
+  for (const [what, value] of Object.entries({
+    patchSize,
+    width,
+    heads,
+    channels,
+    depth,
+    height: imageSize[0],
+    breadth: imageSize[1],
+  })) {
+    if (!Number.isInteger(value) || value < 1)
+      throw new JepaError(`vit: ${what} must be a positive whole number, not ${value}`);
   }
   for (const side of imageSize) {
     if (side % patchSize !== 0) {
       const near = Math.max(1, Math.round(side / patchSize)) * patchSize;
-      throw new JepaError(`vit: an image side of ${side} pixels does not divide into patches of ${patchSize}; use ${near} pixels or another patch size`);
+      throw new JepaError(
+        `vit: an image side of ${side} pixels does not divide into patches of ${patchSize}; use ${near} pixels or another patch size`,
+      );
     }
   }
   if (width % heads !== 0) throw new JepaError(`vit: a width of ${width} does not divide into ${heads} heads`);
-  if (width % 4 !== 0) throw new JepaError(`vit: the width must be a multiple of 4 for the position table, not ${width}`);
+  if (width % 4 !== 0)
+    throw new JepaError(`vit: the width must be a multiple of 4 for the position table, not ${width}`);
 }
 
-export const gridOf = ({ imageSize, patchSize }: VitConfig): readonly [number, number] => [imageSize[0] / patchSize, imageSize[1] / patchSize];
+export const gridOf = ({ imageSize, patchSize }: VitConfig): readonly [number, number] => [
+  imageSize[0] / patchSize,
+  imageSize[1] / patchSize,
+];
 
 /** Parameters under their published names. The position table is fixed. */
 export function vitSpec(config: VitConfig, rescale = false): ModuleSpec {
   const { width, channels, patchSize } = config;
   const [rows, columns] = gridOf(config);
   return new Map<string, ParameterSpec>([
-    ['pos_embed', { shape: [1, rows * columns, width], init: { kind: 'table', data: gridPositions([rows, columns], width) }, trainable: false }],
+    [
+      'pos_embed',
+      {
+        shape: [1, rows * columns, width],
+        init: { kind: 'table', data: gridPositions([rows, columns], width) },
+        trainable: false,
+      },
+    ],
     ['patch_embed.proj.weight', normalInit([width, channels, patchSize, patchSize])],
     ['patch_embed.proj.bias', fillInit([width], 0)],
     ...blocksSpec('blocks', config, rescale),
@@ -101,15 +133,30 @@ export interface VitForward {
 }
 
 /** Images [batch, channels, height, width] -> tokens [batch, patches, width] after the final norm. */
-export function vit(images: Tensor, w: Weights, config: VitConfig, { visible, select, drop, positions, onState }: VitForward = {}): Tensor {
+export function vit(
+  images: Tensor,
+  w: Weights,
+  config: VitConfig,
+  { visible, select, drop, positions, onState }: VitForward = {},
+): Tensor {
   const embedded = scope('patch_embed', () => embedPatches(images, w, config, visible, positions));
   onState?.(embedded, 0);
-  const tokens = blocks(embedded, w, 'blocks', config, { select, drop, onBlock: (output, i) => onState?.(output, i + 1) });
+  const tokens = blocks(embedded, w, 'blocks', config, {
+    select,
+    drop,
+    onBlock: (output, i) => onState?.(output, i + 1),
+  });
   return scope('norm', () => norm(tokens, under(w, 'norm.'), config.eps));
 }
 
 /** Projections of patches plus positions; hidden patches are never computed. Returns [batch, visible, width]. */
-export function embedPatches(images: Tensor, w: Weights, config: VitConfig, visible?: Tensor, positions = w('pos_embed')): Tensor {
+export function embedPatches(
+  images: Tensor,
+  w: Weights,
+  config: VitConfig,
+  visible?: Tensor,
+  positions = w('pos_embed'),
+): Tensor {
   const patches = patchify(images, config);
   const weight = w('patch_embed.proj.weight');
   const bias = w('patch_embed.proj.bias');
@@ -121,7 +168,11 @@ export function embedPatches(images: Tensor, w: Weights, config: VitConfig, visi
 export function patchify(images: Tensor, { patchSize, channels }: Pick<VitConfig, 'patchSize' | 'channels'>): Tensor {
   const [, c, ...sides] = images.shape;
   if (c !== channels || sides.some((side) => typeof side !== 'number' || side % patchSize !== 0)) {
-    throw operatorError('patchify', `needs images with ${channels} channels whose sides divide into patches of ${patchSize}`, images);
+    throw operatorError(
+      'patchify',
+      `needs images with ${channels} channels whose sides divide into patches of ${patchSize}`,
+      images,
+    );
   }
   return cutPatches(images, [patchSize, patchSize]);
 }
@@ -131,4 +182,3 @@ export function positionsAt(table: Tensor, index: Tensor): Tensor {
   const [, patches, width] = table.shape;
   return embedding(reshape(table, [patches, width]), index);
 }
-

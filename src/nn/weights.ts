@@ -1,5 +1,5 @@
-import type { HostTensor } from '../base/tensor.js';
 import type { Random } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
 import { parameter, type Tensor } from '../graph/tensor.js';
 
 /** Looks up a parameter by its name inside a module ("blocks.0.attn.qkv.weight"). */
@@ -13,7 +13,10 @@ export interface ParameterSpec {
   readonly trainable: boolean;
 }
 
-export type Init = { readonly kind: 'normal'; readonly std: number } | { readonly kind: 'fill'; readonly value: number } | { readonly kind: 'table'; readonly data: Float32Array };
+export type Init =
+  | { readonly kind: 'normal'; readonly std: number }
+  | { readonly kind: 'fill'; readonly value: number }
+  | { readonly kind: 'table'; readonly data: Float32Array };
 
 export type ModuleSpec = ReadonlyMap<string, ParameterSpec>;
 

@@ -46,6 +46,7 @@ export async function createCpuEngine(workers: number): Promise<Engine> {
   const { inTurn, finish } = turns();
   const threads = startThreads(workers);
   const states: CpuState[] = [];
+  const open = new Map<number, () => void>();
   let next = 0;
   return {
     backend: 'cpu',
@@ -56,10 +57,11 @@ export async function createCpuEngine(workers: number): Promise<Engine> {
       return state;
     },
     compile: (spec, state) =>
-      inTurn(() => compile({ threads, workers, inTurn, nextId: () => next++ }, spec, state as CpuState)),
+      inTurn(() => compile({ threads, workers, inTurn, nextId: () => next++, open }, spec, state as CpuState)),
     close: () =>
       finish(async () => {
         await threads.terminate();
+        for (const free of open.values()) free();
         giveBack(...states.map((state) => state.block));
       }),
   };
@@ -70,6 +72,8 @@ interface Cpu {
   readonly workers: number;
   readonly inTurn: InTurn;
   readonly nextId: () => number;
+  /** Gives the memory of each open program back. */
+  readonly open: Map<number, () => void>;
 }
 
 const phaseDefinition = ({ model, inputs, outputs, exchanges }: PhaseModel): PhaseDefinition => ({
@@ -109,7 +113,8 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
     id,
     program: {
       phases: phases.map(phaseDefinition),
-      adding: spec.update && phases.length === 1 ? phaseDefinition(buildPhases(addingPlan(plan), 'cpu').phases[0]) : null,
+      adding:
+        spec.update && phases.length === 1 ? phaseDefinition(buildPhases(addingPlan(plan), 'cpu').phases[0]) : null,
       types,
       feeds: plan.inputs.map(({ name, tensor }) => {
         const axis = batchAxis(tensor.shape, plan.batch);
@@ -228,10 +233,19 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
 
   const slotTensor = (block: Block, offset: number, shape: readonly number[]): Float32Array =>
     new Float32Array(viewOf(block), offset * 4, sizeOf(shape));
+  const free = (): void => giveBack(...memory.blocks, feedMemory.block(), outputMemory.block(), exchangeMemory.block());
+  cpu.open.set(id, free);
   const closeNow = async (): Promise<void> => {
+    if (!cpu.open.delete(id)) return;
     await threads.broadcast({ kind: 'unload', id });
-    giveBack(...memory.blocks, feedMemory.block(), outputMemory.block(), exchangeMemory.block());
+    free();
   };
+  /** A closed program's memory may be another's by now. */
+  const whileOpen: InTurn = (body) =>
+    inTurn(() => {
+      if (!cpu.open.has(id)) throw new JepaError(`${spec.name}: the program is closed`);
+      return body();
+    });
   const rounds = phases.length - 1;
 
   const program: CpuProgram = {
@@ -245,9 +259,9 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
             : `, ${plan.exchanges.length} values exchanged in ${rounds} round${rounds > 1 ? 's' : ''}`),
     runNow: run,
     closeNow,
-    run: (feeds, values, accumulate) => inTurn(() => run(feeds, values, accumulate)),
+    run: (feeds, values, accumulate) => whileOpen(() => run(feeds, values, accumulate)),
     readSlots: () =>
-      inTurn(async () => {
+      whileOpen(async () => {
         const values = new Map<string, HostTensor<'float32'>>();
         for (const { name, block } of slots) {
           for (const { parameter, offset, shape } of trained) {
@@ -261,7 +275,7 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
         return values;
       }),
     writeSlots: (values) =>
-      inTurn(async () => {
+      whileOpen(async () => {
         for (const { name, block } of slots) {
           for (const { parameter, offset, shape } of trained) {
             const value = values.get(`${name}/${parameter}`);
@@ -276,7 +290,7 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
       }),
     flops: (feeds) => countFlops(everything, bindInputs(plan, checks, feeds)),
     peakBytes: (feeds) => livePeak(everything, bindInputs(plan, checks, feeds)),
-    profile: (feeds, runs = 5, values) => inTurn(() => profile(feeds, runs, values)),
+    profile: (feeds, runs = 5, values) => whileOpen(() => profile(feeds, runs, values)),
     locateNonFinite: async (feeds) => {
       bindInputs(plan, checks, feeds);
       return locateNonFinite(plan, feeds, await state.read(), 'cpu');

@@ -239,13 +239,19 @@ async function compile(
   const lossIsFinite = (outputs: Readonly<Record<string, HostTensor<DType>>>): boolean =>
     Number.isFinite(Number(outputs[plan.outputs[plan.lossIndex].name].data[0]));
   const everything = [...plan.whole.outputs, ...plan.whole.gradients];
+  let closed = false;
+  const whileOpen: InTurn = (body) =>
+    inTurn(() => {
+      if (closed) throw new JepaError(`${spec.name}: the program is closed`);
+      return body();
+    });
 
   return {
     name: spec.name,
     distribution: 'one session',
-    run: (feeds, values, accumulate) => inTurn(() => run(feeds, values, accumulate)),
+    run: (feeds, values, accumulate) => whileOpen(() => run(feeds, values, accumulate)),
     readSlots: () =>
-      inTurn(async () => {
+      whileOpen(async () => {
         const read = new Map<string, HostTensor<'float32'>>();
         for (const { input, slot, vector } of slots) {
           const { data } = await sessions.download(own.get(input) as number);
@@ -258,7 +264,7 @@ async function compile(
         return read;
       }),
     writeSlots: (given) =>
-      inTurn(async () => {
+      whileOpen(async () => {
         for (const { input, slot, vector } of slots) {
           const joined = new Float32Array(sizeOf(vector.shape));
           let at = 0;
@@ -282,7 +288,7 @@ async function compile(
       }),
     flops: (feeds) => countFlops(everything, bindInputs(plan, checks, feeds)),
     peakBytes: (feeds) => livePeak(everything, bindInputs(plan, checks, feeds)),
-    profile: (feeds, runs = 5, values) => inTurn(() => timeRuns(() => run(feeds, values), runs)),
+    profile: (feeds, runs = 5, values) => whileOpen(() => timeRuns(() => run(feeds, values), runs)),
     // Shaders may be compiled without regard to values that are not finite: the search computes on the CPU.
     locateNonFinite: async (feeds) => {
       bindInputs(plan, checks, feeds);
@@ -290,6 +296,7 @@ async function compile(
     },
     close: () =>
       inTurn(async () => {
+        closed = true;
         for (const { session } of opened.values()) await sessions.release(session);
         await sessions.drop([...own.values()]);
         opened.clear();

@@ -167,7 +167,12 @@ async function run(request: RunRequest): Promise<RunReply> {
  * Without exchanges a slice can be worked on in pieces, one after the other: what is alive at once shrinks with the piece,
  * and small pieces stay in the cache. Gradients and sums over the batch are added up.
  */
-async function runInPieces(program: LoadedProgram, request: RunRequest, values: Values, outputBuffer: ArrayBuffer): Promise<void> {
+async function runInPieces(
+  program: LoadedProgram,
+  request: RunRequest,
+  values: Values,
+  outputBuffer: ArrayBuffer,
+): Promise<void> {
   const { definition } = program;
   const { start, count: rows } = request.rows[index];
   const pieces = Math.ceil(rows / Math.max(1, request.rowsAtOnce));
@@ -176,14 +181,20 @@ async function runInPieces(program: LoadedProgram, request: RunRequest, values: 
     const from = Math.floor((rows * i) / pieces);
     const piece = { start: start + from, count: Math.floor((rows * (i + 1)) / pieces) - from };
     placeFeeds(program, request, piece, values);
-    await runPhase(program, 0, values, i > 0 && definition.adding ? await addingSession(program, definition.adding) : undefined);
+    await runPhase(
+      program,
+      0,
+      values,
+      i > 0 && definition.adding ? await addingSession(program, definition.adding) : undefined,
+    );
     for (const { name, placement } of definition.outputs) {
       if (placement !== 'partial' || pieces === 1) continue;
       const part = values.get(name)?.data as Float32Array;
       const sum = sums.get(name);
       if (sum) for (let j = 0; j < sum.length; j++) sum[j] += part[j];
       else sums.set(name, part.slice());
-      if (i === pieces - 1) values.set(name, tensor(definition.types[name], sums.get(name) as Float32Array, values.get(name)?.dims ?? [1]));
+      if (i === pieces - 1)
+        values.set(name, tensor(definition.types[name], sums.get(name) as Float32Array, values.get(name)?.dims ?? [1]));
     }
     writeOutputs(definition, request, piece, values, outputBuffer);
   }
@@ -200,7 +211,12 @@ interface Rows {
   readonly count: number;
 }
 
-function placeFeeds({ definition }: LoadedProgram, request: RunRequest, { start, count: rows }: Rows, values: Values): void {
+function placeFeeds(
+  { definition }: LoadedProgram,
+  request: RunRequest,
+  { start, count: rows }: Rows,
+  values: Values,
+): void {
   const buffer = viewOf(request.feedBlock);
   for (const { name, axis } of definition.feeds) {
     const { offset, shape } = request.feeds[name];
@@ -245,7 +261,8 @@ async function runPhase(program: LoadedProgram, p: number, values: Values, addin
   const { definition, gradients } = program;
   const phase = adding && definition.adding ? definition.adding : definition.phases[p];
   const feeds: Record<string, Tensor> = {};
-  for (const name of phase.inputs) feeds[name] = (values.get(name) ?? gradients.get(name.slice(PREVIOUS.length))) as Tensor;
+  for (const name of phase.inputs)
+    feeds[name] = (values.get(name) ?? gradients.get(name.slice(PREVIOUS.length))) as Tensor;
   const fetches: Record<string, Tensor | null> = {};
   for (const name of phase.outputs) fetches[name] = gradients.get(name) ?? null;
   const results = await (adding ?? program.sessions[p]).run(feeds as never, fetches as never);
@@ -301,7 +318,13 @@ function copySlice(
     whole.set(local.subarray(o * rows * inner, (o + 1) * rows * inner) as never, o * stride + start * inner);
 }
 
-function writeOutputs(definition: ProgramDefinition, request: RunRequest, rows: Rows, values: Values, buffer: ArrayBuffer): void {
+function writeOutputs(
+  definition: ProgramDefinition,
+  request: RunRequest,
+  rows: Rows,
+  values: Values,
+  buffer: ArrayBuffer,
+): void {
   const active = request.rows.findIndex((r) => r.count > 0);
   for (const { name, placement } of definition.outputs) {
     const { offset, shape } = request.outputs[name];
@@ -311,8 +334,7 @@ function writeOutputs(definition: ProgramDefinition, request: RunRequest, rows: 
     if (placement === 'partial') new ARRAYS[dtype](buffer, offset + index * size * 4, size).set(local);
     else if (placement === 'replicated') {
       if (index === active) new ARRAYS[dtype](buffer, offset, size).set(local as never);
-    } else
-      copySlice(local, new ARRAYS[dtype](buffer, offset, size), shape, placement, rows, request.batch);
+    } else copySlice(local, new ARRAYS[dtype](buffer, offset, size), shape, placement, rows, request.batch);
   }
 }
 

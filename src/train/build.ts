@@ -1,14 +1,15 @@
 import { VIEW_PARAMETERS } from '../data/pipeline.js';
 import { parseTransforms, type TransformInput } from '../data/transforms.js';
+import type { BackboneConfig } from '../methods/backbone.js';
 import { ijepaMethod, ijepaPredictor } from '../methods/ijepa.js';
 import { lejepa } from '../methods/lejepa.js';
-import type { BackboneConfig } from '../methods/backbone.js';
 import type { Method } from '../methods/method.js';
 import { viewJepa } from '../methods/viewjepa.js';
 import { vitConfig } from '../nn/vit.js';
 import type { Config } from './config.js';
 
-export const imageSizeOf = ({ data: { size } }: Config): readonly [number, number] => (typeof size === 'number' ? [size, size] : size);
+export const imageSizeOf = ({ data: { size } }: Config): readonly [number, number] =>
+  typeof size === 'number' ? [size, size] : size;
 
 /** Builds the method that a configuration names. */
 export function buildMethod(config: Config): Method {
@@ -30,7 +31,11 @@ export function buildMethod(config: Config): Method {
     case 'lejepa':
       return lejepa({ ...method, encoder: backbone(method.encoder) });
     case 'viewjepa':
-      return viewJepa({ ...method, encoder: backbone(method.encoder), parameters: method.conditioned ? VIEW_PARAMETERS : 0 });
+      return viewJepa({
+        ...method,
+        encoder: backbone(method.encoder),
+        parameters: method.conditioned ? VIEW_PARAMETERS : 0,
+      });
   }
 }
 

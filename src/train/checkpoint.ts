@@ -39,7 +39,10 @@ export function saveCheckpoint(folder: string, { meta, weights, slots }: Checkpo
   withFileErrors('create', folder, () => fs.mkdirSync(folder, { recursive: true }));
   const tensors = new Map<string, HostTensor>(weights);
   for (const [key, value] of slots) tensors.set(`${SLOT}${key}`, value);
-  writeFileAtomic(join(folder, `${name(meta.step)}.safetensors`), safetensorsPieces(tensors, { format: 'jepa', step: String(meta.step) }));
+  writeFileAtomic(
+    join(folder, `${name(meta.step)}.safetensors`),
+    safetensorsPieces(tensors, { format: 'jepa', step: String(meta.step) }),
+  );
   writeFileAtomic(join(folder, `${name(meta.step)}.json`), `${JSON.stringify(meta, null, 2)}\n`);
   for (const file of fs.readdirSync(folder)) {
     const match = /^state-(\d+)\.(json|safetensors)$/.exec(file);
@@ -61,7 +64,8 @@ export function latestCheckpoint(folder: string): number | undefined {
 /** What is known of the newest checkpoint of a folder, without its weights. Throws `JepaError` where there is none. */
 export function readCheckpointMeta(folder: string): CheckpointMeta {
   const step = latestCheckpoint(folder);
-  if (step === undefined) throw new JepaError(`${folder}: there is no checkpoint (looked for state-<step>.json and .safetensors)`);
+  if (step === undefined)
+    throw new JepaError(`${folder}: there is no checkpoint (looked for state-<step>.json and .safetensors)`);
   const path = `${join(folder, name(step))}.json`;
   const text = withFileErrors('read', path, () => fs.readFileSync(path, 'utf8'));
   let meta: CheckpointMeta;
@@ -70,7 +74,8 @@ export function readCheckpointMeta(folder: string): CheckpointMeta {
   } catch {
     throw new JepaError(`${path}: it is not JSON (damaged?); remove it to go back to an earlier checkpoint`);
   }
-  if (meta.format !== 1) throw new JepaError(`${path}: checkpoint format ${meta.format} is not known; use the version that wrote it`);
+  if (meta.format !== 1)
+    throw new JepaError(`${path}: checkpoint format ${meta.format} is not known; use the version that wrote it`);
   return meta;
 }
 

@@ -53,7 +53,9 @@ const methodSchema = z.discriminatedUnion('name', [
   z.strictObject({
     name: z.literal('ijepa'),
     encoder: vitEncoder.prefault({ kind: 'vit' }),
-    predictor: z.strictObject({ width: whole.default(384), depth: whole.default(6), heads: whole.optional() }).prefault({}),
+    predictor: z
+      .strictObject({ width: whole.default(384), depth: whole.default(6), heads: whole.optional() })
+      .prefault({}),
     masks: masks.prefault({}),
     distance: z.enum(['smooth-l1', 'l1', 'l2', 'cosine']).default('smooth-l1'),
     regularizer: regularizer.default({ kind: 'none' }),
@@ -83,61 +85,67 @@ const methodSchema = z.discriminatedUnion('name', [
 
 export const configSchema = z.strictObject({
   /** `glyphs`, or the path of a folder, file or shard pattern. */
-  data: z.strictObject({
-    source: z.string().default('glyphs'),
-    /** Held-out data for the probes; by default the data set's own test part, or a tenth of it. */
-    test: z.string().optional(),
-    /** [height, width] of the encoder's images, or one number for a square. */
-    size: z.union([whole, pairOf(whole)]).default(224),
-    channels: z.union([z.literal(1), z.literal(3)]).default(3),
-    /** Transforms of the training views, one list for each kind of view. */
-    views: z.array(transforms).min(1).optional(),
-    /** Transforms before the encoder in evaluation. */
-    evaluation: transforms.optional(),
-    /** Images that may be unreadable before training stops; 0: the first stops it. By default 1 %, at least 10. */
-    maxCorrupt: z.number().int().min(0).optional(),
-    /** Threads that decode and transform. */
-    threads: z.number().int().min(0).optional(),
-    /** Folder for decoded images. */
-    cache: z.string().optional(),
-  }).prefault({}),
+  data: z
+    .strictObject({
+      source: z.string().default('glyphs'),
+      /** Held-out data for the probes; by default the data set's own test part, or a tenth of it. */
+      test: z.string().optional(),
+      /** [height, width] of the encoder's images, or one number for a square. */
+      size: z.union([whole, pairOf(whole)]).default(224),
+      channels: z.union([z.literal(1), z.literal(3)]).default(3),
+      /** Transforms of the training views, one list for each kind of view. */
+      views: z.array(transforms).min(1).optional(),
+      /** Transforms before the encoder in evaluation. */
+      evaluation: transforms.optional(),
+      /** Images that may be unreadable before training stops; 0: the first stops it. By default 1 %, at least 10. */
+      maxCorrupt: z.number().int().min(0).optional(),
+      /** Threads that decode and transform. */
+      threads: z.number().int().min(0).optional(),
+      /** Folder for decoded images. */
+      cache: z.string().optional(),
+    })
+    .prefault({}),
   method: methodSchema.prefault({ name: 'ijepa' }),
-  optimizer: z.strictObject({
-    lr: positive.default(1e-3),
-    startLr: z.number().min(0).default(2e-4),
-    finalLr: z.number().min(0).default(1e-6),
-    /** Share of the run over which the rate rises. */
-    warmup: share.default(0.1),
-    weightDecay: z.number().min(0).default(0.04),
-    finalWeightDecay: z.number().min(0).default(0.4),
-    betas: pairOf(z.number().min(0).lt(1)).default([0.9, 0.999]),
-    eps: positive.default(1e-8),
-    /** Bound on the norm of the gradient; 0: none. */
-    clip: z.number().min(0).default(0),
-    /** Momentum of the moving average, from and to. */
-    momentum: pairOf(share).default([0.996, 1]),
-    /** The schedules are as long as so many runs; above 1 they do not reach their end. */
-    stretch: z.number().min(1).default(1),
-  }).prefault({}),
-  train: z.strictObject({
-    batchSize: whole.default(128),
-    /** Micro-batches whose gradients are averaged for one update. */
-    accumulate: whole.default(1),
-    /** Length of the run: one of these. */
-    epochs: positive.optional(),
-    steps: whole.optional(),
-    /** Minutes of training on this machine: the speed of the first steps decides how many steps that is. */
-    minutes: positive.optional(),
-    seed: z.number().int().min(0).default(0),
-    /** Steps between two looks at the representation. */
-    diagnoseEvery: whole.default(100),
-    /** Steps between two online k-NN probes where there are labels. */
-    probeEvery: whole.default(500),
-    checkpointEvery: whole.default(500),
-    backend: z.enum(['cpu', 'wasm', 'webgpu']).default('cpu'),
-    /** Worker threads that share a batch; default: one a core. */
-    workers: whole.optional(),
-  }).prefault({}),
+  optimizer: z
+    .strictObject({
+      lr: positive.default(1e-3),
+      startLr: z.number().min(0).default(2e-4),
+      finalLr: z.number().min(0).default(1e-6),
+      /** Share of the run over which the rate rises. */
+      warmup: share.default(0.1),
+      weightDecay: z.number().min(0).default(0.04),
+      finalWeightDecay: z.number().min(0).default(0.4),
+      betas: pairOf(z.number().min(0).lt(1)).default([0.9, 0.999]),
+      eps: positive.default(1e-8),
+      /** Bound on the norm of the gradient; 0: none. */
+      clip: z.number().min(0).default(0),
+      /** Momentum of the moving average, from and to. */
+      momentum: pairOf(share).default([0.996, 1]),
+      /** The schedules are as long as so many runs; above 1 they do not reach their end. */
+      stretch: z.number().min(1).default(1),
+    })
+    .prefault({}),
+  train: z
+    .strictObject({
+      batchSize: whole.default(128),
+      /** Micro-batches whose gradients are averaged for one update. */
+      accumulate: whole.default(1),
+      /** Length of the run: one of these. */
+      epochs: positive.optional(),
+      steps: whole.optional(),
+      /** Minutes of training on this machine: the speed of the first steps decides how many steps that is. */
+      minutes: positive.optional(),
+      seed: z.number().int().min(0).default(0),
+      /** Steps between two looks at the representation. */
+      diagnoseEvery: whole.default(100),
+      /** Steps between two online k-NN probes where there are labels. */
+      probeEvery: whole.default(500),
+      checkpointEvery: whole.default(500),
+      backend: z.enum(['cpu', 'wasm', 'webgpu']).default('cpu'),
+      /** Worker threads that share a batch; default: one a core. */
+      workers: whole.optional(),
+    })
+    .prefault({}),
 });
 
 export type Config = z.output<typeof configSchema>;
@@ -151,7 +159,9 @@ export function parseConfig(input: unknown, placeOf: PlaceOf = () => 'configurat
   const result = configSchema.safeParse(input);
   if (result.success) return result.data;
   const pathOf = (issue: Issue) => (issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path);
-  throw new UsageError(result.error.issues.map((issue) => `${placeOf(pathOf(issue))} ${explain(issue, input)}`).join('\n'));
+  throw new UsageError(
+    result.error.issues.map((issue) => `${placeOf(pathOf(issue))} ${explain(issue, input)}`).join('\n'),
+  );
 }
 
 type Issue = z.core.$ZodIssue;
@@ -195,7 +205,10 @@ function knownKeys(path: readonly string[], input: unknown): string[] {
 
 /** The candidate that is fewest edits away, if that is close. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  const scored = candidates.map((candidate) => ({ candidate, distance: editDistance(word.toLowerCase(), candidate.toLowerCase()) }));
+  const scored = candidates.map((candidate) => ({
+    candidate,
+    distance: editDistance(word.toLowerCase(), candidate.toLowerCase()),
+  }));
   scored.sort((a, b) => a.distance - b.distance);
   const best = scored[0];
   return best && best.distance <= Math.max(2, Math.floor(word.length / 3)) ? best.candidate : undefined;

@@ -120,16 +120,23 @@ export interface Classifier {
   readonly converged: boolean;
 }
 
+export interface FitOptions {
+  /** Where to begin: a solution for a similar penalty or for part of the data. Default: zero. */
+  readonly start?: Float64Array;
+  readonly tolerance?: number;
+}
+
 /** Fits and applies linear classifiers of a fixed width and number of classes. */
 export interface LinearClassifiers {
-  /** `start` is where to begin: a solution for a similar penalty or for part of the data. */
-  fit(x: Rows, labels: Int32Array, penalty: number, start?: Float64Array): Promise<Classifier>;
+  fit(x: Rows, labels: Int32Array, penalty: number, options?: FitOptions): Promise<Classifier>;
   predict(classifier: Classifier, x: Rows): Promise<Int32Array>;
   close(): Promise<void>;
 }
 
-/** Largest element of the gradient of the mean loss at which a fit is done: test accuracy has long stopped changing. */
-const TOLERANCE = 1e-4;
+/** Largest element of the gradient of the mean loss at which a fit is done: accuracy has long stopped changing. */
+const TOLERANCE = 2e-4;
+/** The same while penalties are compared. */
+const ROUGH = 5e-4;
 const MOST_ITERATIONS = 200;
 
 export async function linearClassifiers(
@@ -162,7 +169,7 @@ export async function linearClassifiers(
   });
 
   return {
-    fit: async (x, y, penalty, start = new Float64Array(classes * (width + 1))) => {
+    fit: async (x, y, penalty, { start = new Float64Array(classes * (width + 1)), tolerance = TOLERANCE } = {}) => {
       const n = x.shape[0];
       const evaluate = async (parameters: Float64Array) => {
         const feeds = feedsOf(parameters);
@@ -185,7 +192,7 @@ export async function linearClassifiers(
       const spread = (classes - 1) / classes ** 2;
       const inverse = variances.map((variance) => 1 / (spread * variance + penalty));
       const { point, iterations, converged } = await minimiseAsync(evaluate, start, {
-        tolerance: TOLERANCE,
+        tolerance,
         maxIterations: MOST_ITERATIONS,
         precondition: (vector) => {
           for (let i = 0; i < classes * width; i++) vector[i] *= inverse[i % width];
@@ -213,21 +220,22 @@ function addScaled(to: Float64Array, at: number, from: Float32Array, factor: num
   for (let i = 0; i < from.length; i++) to[at + i] += factor * from[i];
 }
 
-/** Penalties that are tried, from the strongest; features are standardised, losses are means, so they need no unit. */
-const PENALTIES = [3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5];
+/** Penalties that may be tried; features are standardised and losses are means, so they need no unit. */
+const PENALTIES = [1, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5];
+const FIRST = PENALTIES.indexOf(1e-3);
 
 export interface Sweep {
-  readonly penalty: number;
-  /** Accuracy on the held-out part of the training images for each penalty that was tried. */
-  readonly tried: readonly { readonly penalty: number; readonly accuracy: number }[];
-  readonly accuracy: number;
-  /** The solution for the chosen penalty on the other part. */
+  /** The solution for the chosen penalty on the part that was not held out. */
   readonly classifier: Classifier;
+  /** Its accuracy on the held-out part. */
+  readonly accuracy: number;
+  /** What was tried, in that order. */
+  readonly tried: readonly { readonly penalty: number; readonly accuracy: number }[];
 }
 
 /**
- * Chooses the penalty on a held-out part of the training images. Each fit starts from the one before; the sweep ends where
- * accuracy has fallen twice.
+ * Chooses the penalty on a held-out part of the training images: from a middle one downwards, then upwards, each time as
+ * long as accuracy rises. Each fit starts from the best before it.
  */
 export async function sweepPenalty(
   classifiers: LinearClassifiers,
@@ -240,21 +248,19 @@ export async function sweepPenalty(
   const [fitRows, checkRows] = [pick(train, rest), pick(train, heldOut)];
   const [fitLabels, checkLabels] = [rest.map((i) => labels[i]), heldOut.map((i) => labels[i])];
   const tried: { penalty: number; accuracy: number }[] = [];
-  let best: { classifier: Classifier; accuracy: number } | undefined;
-  let start: Float64Array | undefined;
-  let falls = 0;
-  for (const penalty of PENALTIES) {
-    const classifier = await classifiers.fit(fitRows, fitLabels, penalty, start);
-    start = classifier.parameters;
-    const score = accuracy(await classifiers.predict(classifier, checkRows), checkLabels);
-    tried.push({ penalty, accuracy: score });
-    if (best && score <= best.accuracy) {
-      if (++falls === 2) break;
-      continue;
+  const attempt = async (at: number, start?: Float64Array) => {
+    const classifier = await classifiers.fit(fitRows, fitLabels, PENALTIES[at], { start, tolerance: ROUGH });
+    const result = { classifier, accuracy: accuracy(await classifiers.predict(classifier, checkRows), checkLabels) };
+    tried.push({ penalty: PENALTIES[at], accuracy: result.accuracy });
+    return result;
+  };
+  let best = await attempt(FIRST);
+  for (const direction of [1, -1]) {
+    for (let at = FIRST + direction; PENALTIES[at] !== undefined; at += direction) {
+      const next = await attempt(at, best.classifier.parameters);
+      if (next.accuracy <= best.accuracy) break;
+      best = next;
     }
-    best = { classifier, accuracy: score };
-    falls = 0;
   }
-  if (!best) throw new Error('no penalty was tried');
-  return { penalty: best.classifier.penalty, tried, ...best };
+  return { ...best, tried };
 }

@@ -3,7 +3,7 @@ import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { ImageDataset } from '../data/dataset.js';
 import { type Batch, createLoader, type Loader } from '../data/loader.js';
-import { diagnose, type Diagnosis } from '../eval/collapse.js';
+import { type Diagnosis, diagnose } from '../eval/collapse.js';
 import { rankme } from '../eval/spectrum.js';
 import { featureStd } from '../eval/spread.js';
 import type { Tensor } from '../graph/tensor.js';
@@ -48,7 +48,12 @@ export interface DiagnosisInfo extends Diagnosis {
 }
 
 export interface TrainEvents {
-  onStart?(info: { readonly step: number; readonly totalSteps: number | undefined; readonly distribution: string; readonly parameters: number }): void;
+  onStart?(info: {
+    readonly step: number;
+    readonly totalSteps: number | undefined;
+    readonly distribution: string;
+    readonly parameters: number;
+  }): void;
   onStep?(info: StepInfo): void;
   onDiagnosis?(info: DiagnosisInfo): void;
   /** Accuracy of the online k-NN probe, per cent. */
@@ -143,7 +148,10 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       log: (line) => events.onNotice?.(line),
     });
     const updatesPerEpoch = loader.stepsPerEpoch / settings.accumulate;
-    let totalSteps = checkpoint?.meta.totalSteps ?? settings.steps ?? (settings.epochs && Math.max(1, Math.floor(settings.epochs * updatesPerEpoch)));
+    let totalSteps =
+      checkpoint?.meta.totalSteps ??
+      settings.steps ??
+      (settings.epochs && Math.max(1, Math.floor(settings.epochs * updatesPerEpoch)));
     let step = checkpoint?.meta.step ?? 0;
     const before = checkpoint?.meta.seconds ?? 0;
     const elapsed = (): number => before + (performance.now() - started) / 1000;
@@ -165,7 +173,8 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
     };
 
     const fixed = await fixedImages(dataset, config, 512);
-    const probe = options.heldOut?.labels && dataset.labels ? await onlineKnn(dataset, options.heldOut, config) : undefined;
+    const probe =
+      options.heldOut?.labels && dataset.labels ? await onlineKnn(dataset, options.heldOut, config) : undefined;
     const represent = await encoderProgram(engine, state, method.encoder);
     let last: DiagnosisInfo | undefined;
 
@@ -214,7 +223,8 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
           scalars[name] = (scalars[name] ?? 0) + Number(result.outputs[name].data[0]) / settings.accumulate;
         }
         gradientNorm = result.gradientNorm;
-        if (!result.finite || !Number.isFinite(loss)) await failNonFinite(program, lastFeeds, step + 1, Number.isFinite(loss), store);
+        if (!result.finite || !Number.isFinite(loss))
+          await failNonFinite(program, lastFeeds, step + 1, Number.isFinite(loss), store);
         epoch = batch.epoch;
         loader.recycle(batch);
       }
@@ -223,7 +233,10 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       recent.push(took);
       if (recent.length > 50) recent.shift();
       speed = (settings.batchSize * settings.accumulate * recent.length) / recent.reduce((a, b) => a + b, 0);
-      const left = totalSteps === undefined ? (settings.minutes as number) * 60 - elapsed() : ((totalSteps - step) * recent.reduce((a, b) => a + b, 0)) / recent.length;
+      const left =
+        totalSteps === undefined
+          ? (settings.minutes as number) * 60 - elapsed()
+          : ((totalSteps - step) * recent.reduce((a, b) => a + b, 0)) / recent.length;
       const info: StepInfo = {
         step,
         totalSteps: totalSteps ?? 0,
@@ -237,7 +250,15 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         seconds: elapsed(),
         etaSeconds: Math.max(0, left),
       };
-      store?.record(step, 'train', { loss, ...scalars, gradientNorm, ...hyper, ...(method.followers.length > 0 ? { momentum } : {}), imagesPerSecond: speed, seconds: info.seconds });
+      store?.record(step, 'train', {
+        loss,
+        ...scalars,
+        gradientNorm,
+        ...hyper,
+        ...(method.followers.length > 0 ? { momentum } : {}),
+        imagesPerSecond: speed,
+        seconds: info.seconds,
+      });
       events.onStep?.(info);
 
       const atEnd = step === totalSteps;
@@ -287,13 +308,25 @@ const PROVISIONAL_STEPS = 5000;
 export function schedules({ optimizer: o }: Config, steps: number) {
   const totalSteps = Math.max(1, Math.trunc(steps * o.stretch));
   return {
-    lr: warmupCosine({ startLr: o.startLr, refLr: o.lr, finalLr: o.finalLr, warmupSteps: Math.trunc(o.warmup * steps), totalSteps }),
+    lr: warmupCosine({
+      startLr: o.startLr,
+      refLr: o.lr,
+      finalLr: o.finalLr,
+      warmupSteps: Math.trunc(o.warmup * steps),
+      totalSteps,
+    }),
     weightDecay: cosineWeightDecay({ refWd: o.weightDecay, finalWd: o.finalWeightDecay, totalSteps }),
     momentum: linearMomentum({ start: o.momentum[0], end: o.momentum[1], updates: totalSteps }),
   };
 }
 
-async function failNonFinite(program: Program, feeds: Parameters<Program['run']>[0], step: number, lossFinite: boolean, store: RunStore | undefined): Promise<never> {
+async function failNonFinite(
+  program: Program,
+  feeds: Parameters<Program['run']>[0],
+  step: number,
+  lossFinite: boolean,
+  store: RunStore | undefined,
+): Promise<never> {
   const where = await program.locateNonFinite(feeds);
   const saved = store?.lastGood();
   throw new JepaError(
@@ -314,13 +347,18 @@ export async function prepare(method: Method, config: Config, engine: Engine) {
     }
   }
   const modules = [...method.trained, ...method.followers.map((f) => f.module)];
-  const everything = [...ordered, ...ordered.flatMap((t) => followerOf.get(t) ?? []), ...modules.flatMap((m) => [...m.tensors.values()])];
+  const everything = [
+    ...ordered,
+    ...ordered.flatMap((t) => followerOf.get(t) ?? []),
+    ...modules.flatMap((m) => [...m.tensors.values()]),
+  ];
   const state = await engine.createState([...new Set(everything)]);
   const random = createRandom(config.train.seed, 'weights');
   const initial = new Map(method.trained.flatMap((m) => [...initialValues(m, random)]));
   for (const { module, online } of method.followers) {
     // A follower starts as a copy of what it follows.
-    for (const name of module.tensors.keys()) initial.set(`${module.prefix}${name}`, initial.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
+    for (const name of module.tensors.keys())
+      initial.set(`${module.prefix}${name}`, initial.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
   }
   const { betas, eps } = config.optimizer;
   const program = await engine.compile(
@@ -340,4 +378,3 @@ export async function prepare(method: Method, config: Config, engine: Engine) {
   const parameters = ordered.reduce((sum, t) => sum + (t.shape as number[]).reduce((a, b) => a * b, 1), 0);
   return { state, program, pair, initial, parameters };
 }
-

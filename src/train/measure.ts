@@ -1,4 +1,4 @@
-import { type Random } from '../base/random.js';
+import type { Random } from '../base/random.js';
 import { float32, type HostTensor } from '../base/tensor.js';
 import { type ImageDataset, subset } from '../data/dataset.js';
 import { createLoader } from '../data/loader.js';
@@ -20,9 +20,19 @@ export function encoderProgram(engine: Engine, state: State, encoder: Encoder): 
 }
 
 /** Images of a data set as the encoder sees them, [n, channels, height, width]: all, or `count` of them evenly spread. */
-export async function fixedImages(dataset: ImageDataset, config: Config, count = dataset.length): Promise<HostTensor<'float32'>> {
+export async function fixedImages(
+  dataset: ImageDataset,
+  config: Config,
+  count = dataset.length,
+): Promise<HostTensor<'float32'>> {
   const n = Math.min(count, dataset.length);
-  const some = n === dataset.length ? dataset : subset(dataset, Int32Array.from({ length: n }, (_, i) => Math.floor((i * dataset.length) / n)));
+  const some =
+    n === dataset.length
+      ? dataset
+      : subset(
+          dataset,
+          Int32Array.from({ length: n }, (_, i) => Math.floor((i * dataset.length) / n)),
+        );
   let all: Float32Array | undefined;
   let size: readonly number[] = [];
   let at = 0;
@@ -78,7 +88,11 @@ export async function encodeImages(program: Program, images: HostTensor<'float32
  * Mean squared error of predictions against their own targets and against those of other samples of the batch: the
  * energies of matched and shuffled pairs.
  */
-export async function pairEnergies(program: Program, feeds: Feeds, random: Random): Promise<{ energyMatched: number; energyShuffled: number }> {
+export async function pairEnergies(
+  program: Program,
+  feeds: Feeds,
+  random: Random,
+): Promise<{ energyMatched: number; energyShuffled: number }> {
   const { prediction, target } = (await program.run(feeds)).outputs;
   const batch = prediction.shape[0];
   const row = prediction.data.length / batch;
@@ -102,15 +116,22 @@ export async function pairEnergies(program: Program, feeds: Feeds, random: Rando
 }
 
 /** A quick k-NN probe on a fixed part of the data: returns the accuracy in per cent. */
-export async function onlineKnn(train: ImageDataset, heldOut: ImageDataset, config: Config): Promise<(program: Program) => Promise<number>> {
+export async function onlineKnn(
+  train: ImageDataset,
+  heldOut: ImageDataset,
+  config: Config,
+): Promise<(program: Program) => Promise<number>> {
   const [bankSize, querySize] = [4000, 1000];
   const pick = (dataset: ImageDataset, count: number): Int32Array =>
-    Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) => Math.floor((i * dataset.length) / Math.min(count, dataset.length)));
+    Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) =>
+      Math.floor((i * dataset.length) / Math.min(count, dataset.length)),
+    );
   const bankIndex = pick(train, bankSize);
   const queryIndex = pick(heldOut, querySize);
   const bank = await fixedImages(subset(train, bankIndex), config);
   const queries = await fixedImages(subset(heldOut, queryIndex), config);
-  const labelsOf = (dataset: ImageDataset, index: Int32Array): Int32Array => index.map((i) => dataset.labels?.[i] ?? -1);
+  const labelsOf = (dataset: ImageDataset, index: Int32Array): Int32Array =>
+    index.map((i) => dataset.labels?.[i] ?? -1);
   const bankLabels = labelsOf(train, bankIndex);
   const queryLabels = labelsOf(heldOut, queryIndex);
   const classes = Math.max(...bankLabels, ...queryLabels) + 1;

@@ -1,4 +1,13 @@
-import { createEngine, float32, graph, memoryDataset, parseConfig, trainLoop } from '../../src/browser.js';
+import {
+  adamw,
+  createEngine,
+  createRandom,
+  float32,
+  graph,
+  memoryDataset,
+  parseConfig,
+  trainLoop,
+} from '../../src/browser.js';
 import type { Backend } from '../../src/graph/index.js';
 
 /** What the tests run in Node and in a page: nothing but the browser's entry. */
@@ -60,17 +69,39 @@ export function compare(got: Trained, expected: Trained, tolerance: number): voi
   });
 }
 
-/** What is said of a run whose input has the wrong shape: errors must read the same everywhere. */
-export async function mistake(backend: Backend): Promise<string> {
+/** Losses of ten steps of a regression: few kernels, for WebGPU on a software driver. */
+export async function regression(backend: Backend): Promise<number[]> {
+  const engine = await createEngine({ backend });
+  const weight = graph.parameter('weight', [3, 4]);
+  const error = graph.sub(graph.linear(graph.input('x', ['batch', 4]), weight), graph.input('y', ['batch', 3]));
+  const loss = graph.mean(graph.square(error));
+  const state = await engine.createState([weight]);
+  const update = { loss, rule: adamw(), groups: [[weight]], followers: [] };
+  const program = await engine.compile({ name: 'regression', outputs: { loss }, update }, state);
+  const random = createRandom(1, 'regression');
+  const losses: number[] = [];
+  for (let step = 1; step <= 10; step++) {
+    const numbers = (count: number): Float32Array => Float32Array.from({ length: count }, () => random.uniform());
+    const feeds = { x: float32([5, 4], numbers(20)), y: float32([5, 3], numbers(15)) };
+    const { outputs } = await program.run(feeds, { step, groups: [{ lr: 0.1, weightDecay: 0.1 }], momentum: 1 });
+    losses.push(Number(outputs.loss.data[0]));
+  }
+  await engine.close();
+  return losses;
+}
+
+/** What is said of an input of the wrong shape and of one that is not finite: errors must read the same everywhere. */
+export async function mistakes(backend: Backend): Promise<string[]> {
   const engine = await createEngine({ backend });
   const weight = graph.parameter('weight', [2]);
   const state = await engine.createState([weight]);
-  const outputs = { y: graph.mul(graph.input('x', ['batch', 2]), weight) };
-  const program = await engine.compile({ name: 'mistake', outputs }, state);
-  const message = await program.run({ x: float32([1, 3], [1, 2, 3]) }).then(
+  const y = graph.scope('encoder', () => graph.exp(graph.mul(graph.input('x', ['batch', 2]), graph.add(weight, 1))));
+  const program = await engine.compile({ name: 'mistake', outputs: { y } }, state);
+  const refusal = await program.run({ x: float32([1, 3], [1, 2, 3]) }).then(
     () => 'nothing was thrown',
     (error: Error) => `${error.name}: ${error.message}`,
   );
+  const place = await program.locateNonFinite({ x: float32([1, 2], [1, 1000]) });
   await engine.close();
-  return message;
+  return [refusal, place];
 }

@@ -67,7 +67,10 @@ export function difference(
 }
 
 /** Runs a case and turns what it throws into a failure. `check` returns failure texts (empty or undefined ones are ignored). */
-export async function attempt(name: string, check: () => Promise<(string | undefined)[]> | (string | undefined)[]): Promise<GoldenResult> {
+export async function attempt(
+  name: string,
+  check: () => Promise<(string | undefined)[]> | (string | undefined)[],
+): Promise<GoldenResult> {
   try {
     const failures = (await check()).filter((failure): failure is string => Boolean(failure));
     return failures.length ? { name, error: failures.join('; ') } : { name };

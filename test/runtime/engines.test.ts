@@ -288,7 +288,12 @@ function suite(target: Target): void {
       await program.close();
     });
 
-    test('a closed engine says so', async () => {
+    test('closed programs and engines say so', async () => {
+      const { program } = await adamProgram(engine);
+      await program.close();
+      await program.close();
+      await refused(program.run(batchOf(ROWS, 1)), 'adam: the program is closed');
+      await refused(program.readSlots(), 'adam: the program is closed');
       const other = await target.start();
       const state = await other.createState([parameter('w', [1])]);
       await other.close();

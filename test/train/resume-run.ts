@@ -1,5 +1,5 @@
-import { memoryDataset } from '../../src/data/dataset.js';
 import { createRandom } from '../../src/base/random.js';
+import { memoryDataset } from '../../src/data/dataset.js';
 import { parseConfig } from '../../src/train/config.js';
 import { train } from '../../src/train/trainer.js';
 
@@ -23,7 +23,15 @@ const config = parseConfig({
     dropPath: 0.1,
   },
   optimizer: { lr: 2e-3 },
-  train: { batchSize: 10, accumulate: 2, steps: 120, checkpointEvery: 3, diagnoseEvery: 10, seed: 3, workers: Number(workers) },
+  train: {
+    batchSize: 10,
+    accumulate: 2,
+    steps: 120,
+    checkpointEvery: 3,
+    diagnoseEvery: 10,
+    seed: 3,
+    workers: Number(workers),
+  },
 });
 
 const result = await train({ config, dataset, folder, resume: mode === 'resume' });

@@ -24,7 +24,9 @@ const ended = (child: ChildProcess): Promise<{ code: number | null; text: string
     child.on('close', (code) => resolve({ code, text }));
   });
 
-test('a run killed at ten random moments ends with the weights of the undisturbed run, bit for bit', { timeout: 240_000 }, async () => {
+test('a run killed at ten random moments ends with the weights of the undisturbed run, bit for bit', {
+  timeout: 240_000,
+}, async () => {
   const undisturbed = join(root, 'undisturbed');
   const whole = await ended(start(undisturbed, 'start'));
   assert.equal(whole.code, 0, whole.text);
@@ -61,7 +63,11 @@ test('a run killed at ten random moments ends with the weights of the undisturbe
     assert.deepEqual([...b[part].keys()], [...a[part].keys()]);
     for (const [name, { data }] of a[part]) {
       const other = b[part].get(name)?.data;
-      assert.deepEqual(new Int32Array(other?.slice().buffer ?? []), new Int32Array(data.slice().buffer), `${part} ${name}, killed at steps ${at}`);
+      assert.deepEqual(
+        new Int32Array(other?.slice().buffer ?? []),
+        new Int32Array(data.slice().buffer),
+        `${part} ${name}, killed at steps ${at}`,
+      );
     }
   }
   // The log holds every step once.
@@ -71,14 +77,20 @@ test('a run killed at ten random moments ends with the weights of the undisturbe
     .map((line) => JSON.parse(line) as { step: number; loss?: number })
     .filter((record) => record.loss !== undefined)
     .map((record) => record.step);
-  assert.deepEqual(steps, Array.from({ length: 120 }, (_, i) => i + 1));
+  assert.deepEqual(
+    steps,
+    Array.from({ length: 120 }, (_, i) => i + 1),
+  );
 });
 
 test('another number of workers is refused with the fix', { timeout: 60_000 }, async () => {
   const folder = join(root, 'workers');
   const first = start(folder, 'start');
   const end = ended(first);
-  const poll = setInterval(() => latestCheckpoint(join(folder, 'checkpoint')) !== undefined && first.kill('SIGKILL'), 20);
+  const poll = setInterval(
+    () => latestCheckpoint(join(folder, 'checkpoint')) !== undefined && first.kill('SIGKILL'),
+    20,
+  );
   await end;
   clearInterval(poll);
   const { code, text } = await ended(start(folder, 'resume', 1));

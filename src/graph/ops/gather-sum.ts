@@ -57,7 +57,8 @@ function turned(places: Places): Places {
   if (known) return known;
   const { from, to, terms, index } = places;
   const users: number[][] = Array.from({ length: from }, () => []);
-  for (let i = 0; i < to; i++) for (let j = 0; j < terms; j++) if (index[i * terms + j] >= 0) users[index[i * terms + j]].push(i);
+  for (let i = 0; i < to; i++)
+    for (let j = 0; j < terms; j++) if (index[i * terms + j] >= 0) users[index[i * terms + j]].push(i);
   const most = Math.max(1, ...users.map((list) => list.length));
   const back = new Int32Array(from * most).fill(-1);
   users.forEach((list, i) => {
@@ -83,7 +84,8 @@ export function windows(
 ): { readonly patches: Tensor; readonly size: readonly [number, number] } {
   const rows = Math.floor((height + 2 * padding - kernel) / stride) + 1;
   const columns = Math.floor((width + 2 * padding - kernel) / stride) + 1;
-  if (!(rows > 0 && columns > 0)) throw new JepaError(`windows: a map of ${height} x ${width} is smaller than its kernel of ${kernel}`);
+  if (!(rows > 0 && columns > 0))
+    throw new JepaError(`windows: a map of ${height} x ${width} is smaller than its kernel of ${kernel}`);
   const key = [height, width, kernel, stride, padding].join();
   let places = windowPlaces.get(key);
   if (!places) {

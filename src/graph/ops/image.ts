@@ -83,7 +83,9 @@ export function resize(x: Tensor, size: PerAxis, options: ResizeOptions = {}): T
   if (sizes.includes(0)) throw operatorError('resize', 'the input has no positions', x);
   const { scales } = options;
   if (scales && scales.length !== rank) throw operatorError('resize', `needs one scale for each of ${rank} axes`, x);
-  return separable(x, sizes, (axis, length) => resizeWeights(length, target[axis], options, scales && 1 / scales[axis]));
+  return separable(x, sizes, (axis, length) =>
+    resizeWeights(length, target[axis], options, scales && 1 / scales[axis]),
+  );
 }
 
 // Rearranging --------------------------------------------------------------------------------------------------------

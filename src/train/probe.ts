@@ -1,0 +1,459 @@
+import { JepaError } from '../base/errors.js';
+import { float32, type HostTensor } from '../base/tensor.js';
+import { type ImageDataset, subset } from '../data/dataset.js';
+import { fewShots, labelShare } from '../data/split.js';
+import type { TransformInput } from '../data/transforms.js';
+import { type Diagnosis, diagnose } from '../eval/collapse.js';
+import { type Interval, wilson } from '../eval/intervals.js';
+import { knnVote } from '../eval/knn.js';
+import { accuracy } from '../eval/logistic.js';
+import { mean, variance } from '../eval/samples.js';
+import { alphaReq, lidar, rankme, spectrum } from '../eval/spectrum.js';
+import { alignmentUniformity, featureStd } from '../eval/spread.js';
+import { createEngine, type Engine } from '../runtime/index.js';
+import {
+  extractFeatures,
+  type FeatureOptions,
+  type FeatureSource,
+  type FeatureStore,
+  featureStore,
+  pick,
+  rawPixels,
+} from './features.js';
+import { type FrozenEncoder, randomEncoder } from './frozen.js';
+import { type LinearClassifiers, linearClassifiers, principalAxes, type Sweep, sweepPenalty } from './linear.js';
+import { neighboursOnEngine } from './neighbours.js';
+
+/** The protocol of the k-NN probe (Wu et al. 2018, as DINO reports it). */
+const NEIGHBOURS = 20;
+const TEMPERATURE = 0.07;
+/** Share of the training images on which penalty and form of the linear probe are chosen. */
+const HELD_OUT = 0.2;
+const SHOTS = 10;
+const SHARE = 0.01;
+
+export interface Score {
+  /** Share of the test images, and its 95 % interval (Wilson). */
+  readonly accuracy: number;
+  readonly interval: Interval;
+}
+
+/** A score with what is behind it. */
+export interface ClassScores extends Score {
+  /** Class given to each test image. */
+  readonly predictions: Int32Array;
+  /** Share of each class's test images that were right; NaN for a class without any. */
+  readonly perClass: Float64Array;
+  /** [class, given class] counts. */
+  readonly confusion: Int32Array;
+}
+
+export interface LinearScores extends ClassScores {
+  /** What was read: the encoder's representation, or its last four layers side by side. */
+  readonly form: 'representation' | 'last 4 layers';
+  readonly penalty: number;
+  /** Accuracy on held-out training images, by which form and penalty were chosen. */
+  readonly heldOut: number;
+}
+
+/** Accuracy with few labels, over several draws of them. */
+export interface FewLabelScores {
+  /** `1 %` or `10 a class`. */
+  readonly labels: string;
+  /** Labelled images. */
+  readonly images: number;
+  readonly mean: number;
+  /** Over draws, divisor one less. */
+  readonly std: number;
+  readonly accuracies: readonly number[];
+}
+
+export interface Measures {
+  readonly rankme: number;
+  readonly width: number;
+  /** Of the covariance's eigenvalues (Roy and Vetterli 2007). */
+  readonly effectiveRank: number;
+  /** Absent where the spectrum is too short for the fit. */
+  readonly alphaReq?: number;
+  readonly lidar: number;
+  readonly featureStd: number;
+  readonly meanCosine: number;
+  readonly alignment: number;
+  readonly uniformity: number;
+  readonly diagnosis: Diagnosis;
+}
+
+/** Everything measured of one source of features. */
+export interface SourceScores {
+  readonly name: string;
+  readonly features: number;
+  readonly linear: LinearScores;
+  readonly knn: ClassScores;
+  readonly fewLabels: readonly FewLabelScores[];
+  /** Linear probes of other things known of the images, by name. */
+  readonly attributes: Readonly<Record<string, Score & { readonly majority: number }>>;
+  /** Of encoders only. */
+  readonly measures?: Measures;
+  readonly seconds: number;
+}
+
+export interface ProbeResult {
+  readonly classes: readonly string[];
+  readonly trainImages: number;
+  readonly testImages: number;
+  readonly encoder: SourceScores;
+  readonly raw: SourceScores;
+  readonly random: SourceScores;
+  /** What could not be measured, and why. */
+  readonly notes: readonly string[];
+  /** Features of the encoder on the test images, for pictures. */
+  readonly testFeatures: HostTensor<'float32'>;
+  readonly seconds: number;
+}
+
+export interface ProbeOptions {
+  readonly encoder: FrozenEncoder;
+  readonly train: ImageDataset;
+  readonly test: ImageDataset;
+  /** Default: one of its own, closed at the end. */
+  readonly engine?: Engine;
+  /** Decides the held-out part, the draws of few labels, augmented views and random weights. Default: 0. */
+  readonly seed?: number;
+  /** Draws of few labels; 0 leaves that part out. Default: 3. */
+  readonly draws?: number;
+  /** Also probe the data's attributes. Default: false. */
+  readonly attributes?: boolean;
+  /** Also RankMe, alpha-ReQ, LiDAR and so on. Default: true. */
+  readonly measures?: boolean;
+  readonly loading?: Pick<FeatureOptions, 'threads' | 'maxCorrupt' | 'log'>;
+  /** Told what is done next. */
+  readonly onStage?: (what: string) => void;
+}
+
+/**
+ * Measures a frozen encoder on labelled images: linear probe, k-NN and few labels, beside raw pixels and the same
+ * architecture with random weights. Nothing is chosen on the test images. Throws a `JepaError` without labels.
+ */
+export async function probe(options: ProbeOptions): Promise<ProbeResult> {
+  const started = performance.now();
+  const { encoder, seed = 0, loading = {} } = options;
+  const train = labelled(options.train);
+  const test = labelled(options.test);
+  const [trainLabels, testLabels] = [train.labels as Int32Array, test.labels as Int32Array];
+  if (trainLabels.every((label) => label === trainLabels[0])) {
+    throw new JepaError(`${train.name}: all images are of one class; a probe needs at least two`);
+  }
+  const count = Math.max(largest(trainLabels), largest(testLabels)) + 1;
+  const classes = Array.from({ length: count }, (_, label) => train.classNames?.[label] ?? String(label));
+  const engine = options.engine ?? (await createEngine());
+  try {
+    const layered = encoder.encoder.layers !== undefined;
+    const store = featureStore(engine, { ...loading, layers: layered });
+    const notes: string[] = [];
+    const random = randomEncoder(encoder, seed);
+    const scores = async (source: FeatureSource): Promise<SourceScores> => {
+      const at = performance.now();
+      const context = { ...options, engine, store, train, test, seed, notes, count };
+      return { ...(await scoresOf(source, context)), seconds: (performance.now() - at) / 1000 };
+    };
+    const result = {
+      encoder: await scores(encoder),
+      raw: await scores(rawPixels(encoder)),
+      random: await scores(random),
+    };
+    const { rows } = await store(encoder, test);
+    return {
+      classes,
+      trainImages: train.length,
+      testImages: test.length,
+      ...result,
+      notes: [...new Set(notes)],
+      testFeatures: rows,
+      seconds: (performance.now() - started) / 1000,
+    };
+  } finally {
+    if (!options.engine) await engine.close();
+  }
+}
+
+const largest = (values: Int32Array): number => values.reduce((a, b) => Math.max(a, b), 0);
+
+/** The images of a data set that have a label. */
+function labelled(dataset: ImageDataset): ImageDataset {
+  const { labels, name } = dataset;
+  if (!labels) throw new JepaError(`${name}: there are no labels to probe for; put the images into one folder a class`);
+  if (labels.every((label) => label >= 0)) return dataset;
+  const known = Array.from(labels.keys()).filter((i) => labels[i] >= 0);
+  if (known.length === 0) throw new JepaError(`${name}: no image has a label`);
+  return subset(dataset, known);
+}
+
+interface Context extends ProbeOptions {
+  readonly engine: Engine;
+  readonly store: FeatureStore;
+  readonly seed: number;
+  readonly notes: string[];
+  /** Number of classes. */
+  readonly count: number;
+}
+
+async function scoresOf(source: FeatureSource, context: Context): Promise<Omit<SourceScores, 'seconds'>> {
+  const { engine, store, count, seed, onStage = () => undefined } = context;
+  onStage(`${source.name}: features`);
+  const [trainFeatures, testFeatures] = [await store(source, context.train), await store(source, context.test)];
+  // What of the data sets could be read.
+  const train = readable(context.train, trainFeatures.indices);
+  const test = readable(context.test, testFeatures.indices);
+  const [trainLabels, testLabels] = [train.labels as Int32Array, test.labels as Int32Array];
+
+  onStage(`${source.name}: nearest neighbours`);
+  const k = Math.min(NEIGHBOURS, train.length);
+  const neighbours = await neighboursOnEngine(engine, trainFeatures.rows, testFeatures.rows, k);
+  const knn = classScores(knnVote(neighbours, trainLabels, count, TEMPERATURE).predictions, testLabels, count);
+
+  onStage(`${source.name}: linear probe`);
+  const held = labelShare(train, HELD_OUT, seed);
+  const plain = await linearProbe(engine, trainFeatures.rows, testFeatures.rows, trainLabels, held, count);
+  let linear: Omit<LinearScores, keyof ClassScores> & { readonly predictions: Int32Array };
+  let fewLabels: FewLabelScores[];
+  let attributes: SourceScores['attributes'];
+  try {
+    linear = { ...(await plain.scores()), form: 'representation' };
+    if (trainFeatures.layers && testFeatures.layers) {
+      const wide = await linearProbe(engine, trainFeatures.layers, testFeatures.layers, trainLabels, held, count);
+      try {
+        if (wide.sweep.accuracy > plain.sweep.accuracy) linear = { ...(await wide.scores()), form: 'last 4 layers' };
+      } finally {
+        await wide.close();
+      }
+    }
+    onStage(`${source.name}: few labels`);
+    fewLabels = await fewLabelScores(plain, train, testLabels, context);
+    attributes = context.attributes ? await attributeScores(plain, train, test, engine) : {};
+  } finally {
+    await plain.close();
+  }
+
+  const encoder = 'encoder' in source && context.measures !== false ? source : undefined;
+  if (encoder) onStage(`${source.name}: measures`);
+  return {
+    name: source.name,
+    features: trainFeatures.rows.shape[1],
+    linear: { ...linear, ...classScores(linear.predictions, testLabels, count) },
+    knn,
+    fewLabels,
+    attributes,
+    ...(encoder && { measures: await measure(encoder, testFeatures.rows, test, context) }),
+  };
+}
+
+const readable = (dataset: ImageDataset, indices: Int32Array): ImageDataset =>
+  indices.length === dataset.length ? dataset : subset(dataset, indices);
+
+function classScores(predictions: Int32Array, labels: Int32Array, count: number): ClassScores {
+  const confusion = new Int32Array(count * count);
+  for (let i = 0; i < labels.length; i++) confusion[labels[i] * count + predictions[i]]++;
+  const perClass = Float64Array.from({ length: count }, (_, c) => {
+    const row = confusion.subarray(c * count, (c + 1) * count);
+    return row[c] / row.reduce((a, b) => a + b, 0);
+  });
+  return { ...score(predictions, labels), predictions, perClass, confusion };
+}
+
+function score(predictions: Int32Array, labels: Int32Array): Score {
+  const share = accuracy(predictions, labels);
+  return { accuracy: share, interval: wilson(Math.round(share * labels.length), labels.length) };
+}
+
+interface LinearProbe {
+  readonly train: HostTensor<'float32'>;
+  readonly test: HostTensor<'float32'>;
+  readonly variances: Float64Array;
+  readonly classifiers: LinearClassifiers;
+  readonly sweep: Sweep;
+  /** Fits all training images with the chosen penalty. */
+  scores(): Promise<{ readonly predictions: Int32Array; readonly penalty: number; readonly heldOut: number }>;
+  close(): Promise<void>;
+}
+
+async function linearProbe(
+  engine: Engine,
+  trainRows: HostTensor<'float32'>,
+  testRows: HostTensor<'float32'>,
+  labels: Int32Array,
+  held: Int32Array,
+  count: number,
+): Promise<LinearProbe> {
+  const { train, test, variances } = await principalAxes(engine, trainRows, testRows);
+  const classifiers = await linearClassifiers(engine, variances, count);
+  const sweep = await sweepPenalty(classifiers, train, labels, held);
+  return {
+    train,
+    test,
+    variances,
+    classifiers,
+    sweep,
+    scores: async () => {
+      const { penalty, parameters } = sweep.classifier;
+      const all = await classifiers.fit(train, labels, penalty, { start: parameters });
+      return { predictions: await classifiers.predict(all, test), penalty, heldOut: sweep.accuracy };
+    },
+    close: () => classifiers.close(),
+  };
+}
+
+/** Linear probes on few labels; the axes are those of all training images, which needs no labels. */
+async function fewLabelScores(
+  { classifiers, train: rows, test }: LinearProbe,
+  train: ImageDataset,
+  testLabels: Int32Array,
+  { draws = 3, seed, notes }: Context,
+): Promise<FewLabelScores[]> {
+  const labels = train.labels as Int32Array;
+  const smallest = Math.min(...counts(labels).filter((size) => size > 0));
+  const kinds: [string, (draw: number) => Int32Array][] = [
+    [`${100 * SHARE} %`, (draw) => labelShare(train, SHARE, seed + draw)],
+  ];
+  if (smallest >= SHOTS) kinds.push([`${SHOTS} a class`, (draw) => fewShots(train, SHOTS, seed + draw)]);
+  else notes.push(`${SHOTS} labels a class: the smallest class has ${smallest} images`);
+  const results: FewLabelScores[] = [];
+  if (draws === 0) return results;
+  for (const [name, choose] of kinds) {
+    const accuracies: number[] = [];
+    let images = 0;
+    for (let draw = 0; draw < draws; draw++) {
+      const chosen = choose(draw);
+      images = chosen.length;
+      const part = subset(train, chosen);
+      const some = pick(rows, chosen);
+      const known = part.labels as Int32Array;
+      const { classifier } = await sweepPenalty(classifiers, some, known, labelShare(part, HELD_OUT, seed));
+      const fitted = await classifiers.fit(some, known, classifier.penalty, { start: classifier.parameters });
+      accuracies.push(accuracy(await classifiers.predict(fitted, test), testLabels));
+    }
+    const std = draws > 1 ? Math.sqrt(variance(accuracies)) : 0;
+    results.push({ labels: name, images, mean: mean(accuracies), std, accuracies });
+  }
+  return results;
+}
+
+function counts(labels: Int32Array): number[] {
+  const sizes: number[] = [];
+  for (const label of labels) sizes[label] = (sizes[label] ?? 0) + 1;
+  return Array.from(sizes, (size) => size ?? 0);
+}
+
+/** Penalty of the probes of attributes: there is nothing to choose between encoders by it. */
+const ATTRIBUTE_PENALTY = 1e-3;
+
+async function attributeScores(
+  { train: rows, test: testRows, variances }: LinearProbe,
+  train: ImageDataset,
+  test: ImageDataset,
+  engine: Engine,
+): Promise<SourceScores['attributes']> {
+  const results: Record<string, Score & { majority: number }> = {};
+  for (const [name, values] of Object.entries(train.attributes ?? {})) {
+    const wanted = test.attributes?.[name];
+    if (!wanted) continue;
+    const count = Math.max(largest(values), largest(wanted)) + 1;
+    if (count < 2) continue;
+    const classifiers = await linearClassifiers(engine, variances, count);
+    try {
+      const fitted = await classifiers.fit(rows, values, ATTRIBUTE_PENALTY);
+      const majority = Math.max(...counts(wanted)) / wanted.length;
+      results[name] = { ...score(await classifiers.predict(fitted, testRows), wanted), majority };
+    } finally {
+      await classifiers.close();
+    }
+  }
+  return results;
+}
+
+// --- measures ---------------------------------------------------------------------------------------------------------
+
+/** Test images that spectra are computed from; more where features are wide. */
+const SPECTRUM_ROWS = 2048;
+/** Objects and views of LiDAR (the paper has 1000 and 50; what is needed is more of their product than features). */
+const OBJECTS = 256;
+const VIEWS = 8;
+
+/** Where an encoder says nothing of its training: the crops of I-JEPA in front of its own transforms. */
+function augmentationOf({ augmentation, transforms, encoder }: FrozenEncoder): readonly TransformInput[] {
+  if (augmentation) return augmentation;
+  const [height, width] = encoder.imageSize;
+  const floats = transforms.filter(({ kind }) => kind === 'normalize');
+  return [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }, ...floats];
+}
+
+async function measure(
+  source: FrozenEncoder,
+  rows: HostTensor<'float32'>,
+  test: ImageDataset,
+  { engine, seed, loading = {}, notes }: Context,
+): Promise<Measures> {
+  const [n, width] = rows.shape;
+  const some = pick(rows, spread(n, Math.max(SPECTRUM_ROWS, 2 * width)));
+  const spreads = featureStd(some);
+  const { eigenvalues, effectiveRank } = spectrum(some);
+  const usable = eigenvalues.findIndex((value) => !(value > 1e-12 * eigenvalues[0]));
+  const endIndex = Math.min(100, usable < 0 ? eigenvalues.length : usable);
+  if (endIndex < 20) notes.push(`alpha-ReQ of ${source.name}: only ${endIndex} directions have any variance`);
+
+  const objects = subset(test, spread(test.length, OBJECTS));
+  const views: Float32Array[] = [];
+  for (let view = 0; view < VIEWS; view++) {
+    const options = { ...loading, transforms: augmentationOf(source), seed: seed + view };
+    views.push((await extractFeatures(engine, source, objects, options)).rows.data);
+  }
+  const perObject = new Float32Array(objects.length * VIEWS * width);
+  for (let object = 0; object < objects.length; object++) {
+    views.forEach((view, v) => {
+      perObject.set(view.subarray(object * width, (object + 1) * width), (object * VIEWS + v) * width);
+    });
+  }
+  const [first, second] = views.map((data) => float32([objects.length, width], data));
+  const signs = {
+    featureStd: spreads.normalizedStdTimesSqrtD,
+    rankme: rankme(some).value,
+    width,
+    meanCosine: spreads.meanCosine,
+  };
+  return {
+    ...signs,
+    effectiveRank,
+    ...(endIndex >= 20 && { alphaReq: alphaReq(some, { endIndex }).alpha }),
+    lidar: lidar(float32([objects.length, VIEWS, width], perObject)).value,
+    ...alignmentUniformity(first, second),
+    diagnosis: diagnose({ ...signs, samples: some.shape[0] }),
+  };
+}
+
+/** `count` of 0 .. n - 1, evenly spread. */
+function spread(n: number, count: number): Int32Array {
+  const wanted = Math.min(n, count);
+  return Int32Array.from({ length: wanted }, (_, i) => Math.floor((i * n) / wanted));
+}
+
+// --- result.json ------------------------------------------------------------------------------------------------------
+
+/** Per cent, as `result.json` has them. */
+export interface ProbePercent {
+  readonly linear: number;
+  readonly knn: number;
+}
+
+/** The part of `result.json` that a probe fills in. */
+export function probePercents({ encoder, raw, random }: Pick<ProbeResult, 'encoder' | 'raw' | 'random'>): {
+  readonly probe: ProbePercent;
+  readonly raw: ProbePercent;
+  readonly random: ProbePercent;
+} {
+  const percents = ({ linear, knn }: SourceScores): ProbePercent => ({
+    linear: percent(linear.accuracy),
+    knn: percent(knn.accuracy),
+  });
+  return { probe: percents(encoder), raw: percents(raw), random: percents(random) };
+}
+
+const percent = (share: number): number => Math.round(share * 1e4) / 100;
