@@ -41,7 +41,7 @@ export interface OnnxGraph {
 
 export interface OnnxOptions {
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Name of the file for external data, written beside the model. Given, tensors of 1 KiB and more go there. */
+  /** Name of the file for external data, written beside the model. Given, float32 tensors of 1 KiB and more go there: shapes must stay. */
   readonly externalFile?: string;
 }
 
@@ -168,7 +168,7 @@ export function encodeModel(graph: OnnxGraph, { metadata = {}, externalFile }: O
     if (tensor.shape.length > 0) packed(out, 1, tensor.shape);
     integer(out, 2, tensor.elementType);
     text(out, 8, tensor.name);
-    if (externalFile !== undefined && tensor.data.length >= 1024) {
+    if (externalFile !== undefined && tensor.elementType === ELEMENT_TYPES.float32 && tensor.data.length >= 1024) {
       const padding = (EXTERNAL_ALIGNMENT - (externalLength % EXTERNAL_ALIGNMENT)) % EXTERNAL_ALIGNMENT;
       if (padding > 0) external.push(new Uint8Array(padding));
       external.push(tensor.data);

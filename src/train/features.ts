@@ -164,17 +164,3 @@ function join(parts: readonly HostTensor<'float32'>[]): HostTensor<'float32'> {
   }
   return { dtype: 'float32', shape: [rows, ...rest], data };
 }
-
-/** Features kept in memory: each source and data set are gone through once. */
-export type FeatureStore = (source: FeatureSource, dataset: ImageDataset) => Promise<Features>;
-
-export function featureStore(engine: Engine, options: FeatureOptions = {}): FeatureStore {
-  const kept = new Map<FeatureSource, Map<ImageDataset, Promise<Features>>>();
-  return (source, dataset) => {
-    const ofSource = kept.get(source) ?? new Map<ImageDataset, Promise<Features>>();
-    kept.set(source, ofSource);
-    const found = ofSource.get(dataset) ?? extractFeatures(engine, source, dataset, options);
-    ofSource.set(dataset, found);
-    return found;
-  };
-}

@@ -11,15 +11,7 @@ import { mean, variance } from '../eval/samples.js';
 import { alphaReq, lidar, rankme, spectrum } from '../eval/spectrum.js';
 import { alignmentUniformity, featureStd } from '../eval/spread.js';
 import { createEngine, type Engine } from '../runtime/index.js';
-import {
-  extractFeatures,
-  type FeatureOptions,
-  type FeatureSource,
-  type FeatureStore,
-  featureStore,
-  pick,
-  rawPixels,
-} from './features.js';
+import { extractFeatures, type FeatureOptions, type FeatureSource, pick, rawPixels } from './features.js';
 import { type FrozenEncoder, randomEncoder } from './frozen.js';
 import { type LinearClassifiers, linearClassifiers, principalAxes, type Sweep, sweepPenalty } from './linear.js';
 import { neighboursOnEngine } from './neighbours.js';
@@ -136,7 +128,7 @@ export interface ProbeOptions {
  */
 export async function probe(options: ProbeOptions): Promise<ProbeResult> {
   const started = performance.now();
-  const { encoder, seed = 0, loading = {} } = options;
+  const { encoder, seed = 0 } = options;
   const train = labelled(options.train);
   const test = labelled(options.test);
   const [trainLabels, testLabels] = [train.labels as Int32Array, test.labels as Int32Array];
@@ -147,28 +139,20 @@ export async function probe(options: ProbeOptions): Promise<ProbeResult> {
   const classes = Array.from({ length: count }, (_, label) => train.classNames?.[label] ?? String(label));
   const engine = options.engine ?? (await createEngine());
   try {
-    const layered = encoder.encoder.layers !== undefined;
-    const store = featureStore(engine, { ...loading, layers: layered });
     const notes: string[] = [];
-    const random = randomEncoder(encoder, seed);
-    const scores = async (source: FeatureSource): Promise<SourceScores> => {
-      const at = performance.now();
-      const context = { ...options, engine, store, train, test, seed, notes, count };
-      return { ...(await scoresOf(source, context)), seconds: (performance.now() - at) / 1000 };
-    };
-    const result = {
-      encoder: await scores(encoder),
-      raw: await scores(rawPixels(encoder)),
-      random: await scores(random),
-    };
-    const { rows } = await store(encoder, test);
+    const context = { ...options, engine, train, test, seed, notes, count };
+    const own = await scoresOf(encoder, context);
+    const raw = await scoresOf(rawPixels(encoder), context);
+    const random = await scoresOf(randomEncoder(encoder, seed), context);
     return {
       classes,
       trainImages: train.length,
       testImages: test.length,
-      ...result,
+      encoder: own.scores,
+      raw: raw.scores,
+      random: random.scores,
       notes: [...new Set(notes)],
-      testFeatures: rows,
+      testFeatures: own.testFeatures,
       seconds: (performance.now() - started) / 1000,
     };
   } finally {
@@ -190,17 +174,22 @@ function labelled(dataset: ImageDataset): ImageDataset {
 
 interface Context extends ProbeOptions {
   readonly engine: Engine;
-  readonly store: FeatureStore;
   readonly seed: number;
   readonly notes: string[];
   /** Number of classes. */
   readonly count: number;
 }
 
-async function scoresOf(source: FeatureSource, context: Context): Promise<Omit<SourceScores, 'seconds'>> {
-  const { engine, store, count, seed, onStage = () => undefined } = context;
+async function scoresOf(
+  source: FeatureSource,
+  context: Context,
+): Promise<{ readonly scores: SourceScores; readonly testFeatures: HostTensor<'float32'> }> {
+  const started = performance.now();
+  const { engine, count, seed, loading, onStage = () => undefined } = context;
   onStage(`${source.name}: features`);
-  const [trainFeatures, testFeatures] = [await store(source, context.train), await store(source, context.test)];
+  const reading = { ...loading, layers: true };
+  const trainFeatures = await extractFeatures(engine, source, context.train, reading);
+  const testFeatures = await extractFeatures(engine, source, context.test, reading);
   // What of the data sets could be read.
   const train = readable(context.train, trainFeatures.indices);
   const test = readable(context.test, testFeatures.indices);
@@ -236,15 +225,18 @@ async function scoresOf(source: FeatureSource, context: Context): Promise<Omit<S
 
   const encoder = 'encoder' in source && context.measures !== false ? source : undefined;
   if (encoder) onStage(`${source.name}: measures`);
-  return {
+  const measures = encoder && (await measure(encoder, testFeatures.rows, test, context));
+  const scores = {
     name: source.name,
     features: trainFeatures.rows.shape[1],
     linear: { ...linear, ...classScores(linear.predictions, testLabels, count) },
     knn,
     fewLabels,
     attributes,
-    ...(encoder && { measures: await measure(encoder, testFeatures.rows, test, context) }),
+    ...(measures && { measures }),
+    seconds: (performance.now() - started) / 1000,
   };
+  return { scores, testFeatures: testFeatures.rows };
 }
 
 const readable = (dataset: ImageDataset, indices: Int32Array): ImageDataset =>

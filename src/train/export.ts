@@ -1,0 +1,145 @@
+import fs from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
+import { JepaError } from '../base/errors.js';
+import { parseTransforms, type Transform } from '../data/transforms.js';
+import { lowerGraph, reachable } from '../graph/lower.js';
+import { ELEMENT_TYPES, EXTERNAL_LIMIT, encodeModel, type OnnxTensor } from '../graph/onnx.js';
+import { mean } from '../graph/ops/reduce.js';
+import { optimize } from '../graph/passes/optimize.js';
+import { type InputAttrs, input, type Operator, parameterOperator, type Tensor } from '../graph/tensor.js';
+import { type HuggingFaceOptions, writeHuggingFaceFolder } from '../hub/hf-ijepa.js';
+import type { VitConfig } from '../nn/vit.js';
+import type { FrozenEncoder } from './frozen.js';
+
+export interface OnnxExportOptions {
+  /** Bytes of weights above which they go to `<name>_data` beside the model; a message of ONNX cannot exceed 2 GB. */
+  readonly externalAbove?: number;
+}
+
+/**
+ * Writes an encoder as an ONNX model of standard operators, for any runtime: `images` [batch, channels, height, width]
+ * (after the transforms that its metadata name) to `last_hidden_state` [batch, tokens, width] and `embedding`
+ * [batch, features], what probes see. Returns the files, the model first.
+ */
+export function exportOnnx(frozen: FrozenEncoder, path: string, { externalAbove }: OnnxExportOptions = {}): string[] {
+  const { encoder } = frozen;
+  const images = imagesOf(frozen, 'images');
+  const outputs = { last_hidden_state: encoder.tokens(images), embedding: encoder.represent(images) };
+  return writeOnnx(frozen, path, { images }, outputs, externalAbove);
+}
+
+/**
+ * Writes a ViT as a folder that transformers.js (`pipeline('image-feature-extraction', './folder')`) and, with its
+ * safetensors, Python's transformers load. `pooler_output` is the mean over tokens. Returns the files.
+ */
+export function exportTransformers(
+  frozen: FrozenEncoder,
+  folder: string,
+  { externalAbove, ...options }: OnnxExportOptions & Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> = {},
+): string[] {
+  const config = vitOf(frozen, 'a folder for transformers.js');
+  withFileErrors('create', folder, () => fs.mkdirSync(join(folder, 'onnx'), { recursive: true }));
+  const pixels = imagesOf(frozen, 'pixel_values');
+  const tokens = frozen.encoder.tokens(pixels);
+  const outputs = { last_hidden_state: tokens, pooler_output: mean(tokens, 1) };
+  const model = join(folder, 'onnx', 'model.onnx');
+  const files = writeOnnx(frozen, model, { pixel_values: pixels }, outputs, externalAbove);
+  // Browsers would ask for a quantised model otherwise, and would not look for external data.
+  const settings = { dtype: 'fp32', ...(files.length > 1 && { use_external_data_format: true }) };
+  return [
+    ...files,
+    ...writeFolder(frozen, config, folder, { ...options, extra: { 'transformers.js_config': settings } }),
+  ];
+}
+
+/** Writes a ViT as safetensors with Hugging Face's names and configuration, for Python's transformers. Returns the files. */
+export function exportSafetensors(
+  frozen: FrozenEncoder,
+  folder: string,
+  options: Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> = {},
+): string[] {
+  return writeFolder(frozen, vitOf(frozen, 'a Hugging Face folder'), folder, options);
+}
+
+function vitOf({ name, encoder }: FrozenEncoder, what: string): VitConfig {
+  if (encoder.architecture.kind === 'vit') return encoder.architecture;
+  throw new JepaError(
+    `${name}: ${what} needs a ViT, which those libraries know as I-JEPA; this encoder is a conv net: export it as ONNX (a path that ends in .onnx)`,
+  );
+}
+
+const imagesOf = ({ encoder }: FrozenEncoder, name: string): Tensor =>
+  input(name, ['batch', encoder.channels, ...encoder.imageSize]);
+
+function writeFolder(frozen: FrozenEncoder, config: VitConfig, folder: string, options: HuggingFaceOptions): string[] {
+  const { prefix } = frozen.encoder.module;
+  const weights = new Map(Array.from(frozen.weights, ([name, value]) => [name.slice(prefix.length), value]));
+  writeHuggingFaceFolder(folder, { config, weights, transforms: complete(frozen) }, options);
+  return fs
+    .readdirSync(folder)
+    .filter((name) => /^(config|preprocessor_config|model.*)\.(json|safetensors)$/.test(name))
+    .sort()
+    .map((name) => join(folder, name));
+}
+
+/** The transforms, with a resize where images were expected to have the right size already. */
+function complete({ transforms, encoder }: FrozenEncoder): Transform[] {
+  const steps = parseTransforms(transforms);
+  if (steps.some(({ kind }) => kind === 'resize' || kind === 'centerCrop')) return steps;
+  const [height, width] = encoder.imageSize;
+  return [...parseTransforms([{ kind: 'resize', size: [height, width], fit: 'stretch' }]), ...steps];
+}
+
+function writeOnnx(
+  frozen: FrozenEncoder,
+  path: string,
+  inputs: Readonly<Record<string, Tensor>>,
+  outputs: Readonly<Record<string, Tensor>>,
+  externalAbove = EXTERNAL_LIMIT,
+): string[] {
+  const names = Object.keys(outputs);
+  const optimised = optimize(Object.values(outputs));
+  const order = reachable(optimised);
+  const parameters = order
+    .filter((node) => node.op === (parameterOperator as Operator))
+    .map((node) => ({ name: (node.attrs as InputAttrs).name, tensor: node.outputs[0] }));
+  const given = Object.entries(inputs).map(([name, tensor]) => ({ name, tensor }));
+  // The lowering for WebGPU uses operators of the standard only, which every runtime has.
+  const graph = lowerGraph(
+    [...given, ...parameters],
+    optimised.map((tensor, i) => ({ name: names[i], tensor })),
+    order,
+    'webgpu',
+  );
+  const foreign = graph.nodes.find(({ domain }) => domain !== '');
+  if (foreign) throw new JepaError(`${path}: ${foreign.opType} (${foreign.name}) is no standard operator of ONNX`);
+
+  const weights = parameters.map(({ name }): OnnxTensor => {
+    const value = frozen.weights.get(name);
+    if (!value) throw new JepaError(`${frozen.name}: the weights lack ${name}`);
+    const data = new Uint8Array(value.data.buffer, value.data.byteOffset, value.data.byteLength);
+    return { name, elementType: ELEMENT_TYPES.float32, shape: value.shape, data };
+  });
+  const model = { ...graph, inputs: graph.inputs.slice(0, given.length), constants: [...weights, ...graph.constants] };
+  const bytes = weights.reduce((sum, { data }) => sum + data.length, 0);
+  const dataFile = bytes > externalAbove ? `${basename(path)}_data` : undefined;
+  const files = encodeModel(model, { metadata: metadataOf(frozen), externalFile: dataFile });
+
+  // The data first: a model that is there is complete.
+  const dataPath = join(dirname(path), `${basename(path)}_data`);
+  if (dataFile) writeFileAtomic(dataPath, files.external);
+  writeFileAtomic(path, files.model);
+  return dataFile ? [path, dataPath] : [path];
+}
+
+function metadataOf({ name, encoder, transforms, facts }: FrozenEncoder): Record<string, string> {
+  const [height, width] = encoder.imageSize;
+  return {
+    source: name,
+    ...facts,
+    architecture: JSON.stringify(encoder.architecture),
+    image: `${encoder.channels} x ${height} x ${width}, values 0 to 1 before the transforms' normalisation`,
+    transforms: JSON.stringify(parseTransforms(transforms)),
+  };
+}
