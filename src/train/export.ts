@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
-import { parseTransforms, type Transform } from '../data/transforms.js';
+import { parseTransforms } from '../data/transforms.js';
 import { lowerGraph, reachable } from '../graph/lower.js';
 import { ELEMENT_TYPES, EXTERNAL_LIMIT, encodeModel, type OnnxTensor } from '../graph/onnx.js';
 import { mean } from '../graph/ops/reduce.js';
@@ -75,20 +75,12 @@ const imagesOf = ({ encoder }: FrozenEncoder, name: string): Tensor =>
 function writeFolder(frozen: FrozenEncoder, config: VitConfig, folder: string, options: HuggingFaceOptions): string[] {
   const { prefix } = frozen.encoder.module;
   const weights = new Map(Array.from(frozen.weights, ([name, value]) => [name.slice(prefix.length), value]));
-  writeHuggingFaceFolder(folder, { config, weights, transforms: complete(frozen) }, options);
+  writeHuggingFaceFolder(folder, { config, weights, transforms: parseTransforms(frozen.transforms) }, options);
   return fs
     .readdirSync(folder)
     .filter((name) => /^(config|preprocessor_config|model.*)\.(json|safetensors)$/.test(name))
     .sort()
     .map((name) => join(folder, name));
-}
-
-/** The transforms, with a resize where images were expected to have the right size already. */
-function complete({ transforms, encoder }: FrozenEncoder): Transform[] {
-  const steps = parseTransforms(transforms);
-  if (steps.some(({ kind }) => kind === 'resize' || kind === 'centerCrop')) return steps;
-  const [height, width] = encoder.imageSize;
-  return [...parseTransforms([{ kind: 'resize', size: [height, width], fit: 'stretch' }]), ...steps];
 }
 
 function writeOnnx(

@@ -52,7 +52,7 @@ export function openEncoder(path: string, options: CheckpointOptions = {}): Froz
     name: basename(path),
     encoder,
     weights: new Map(Array.from(loaded.weights, ([name, value]) => [`${prefix}${name}`, value])),
-    transforms: loaded.transforms ?? published(loaded.config.imageSize),
+    transforms: toSize(loaded.transforms ?? published(loaded.config.imageSize), loaded.config.imageSize),
     facts: {
       method: 'ijepa',
       licence: path.endsWith('.pth.tar') ? OFFICIAL_LICENCE : 'The licence of the weights it was made from applies.',
@@ -64,6 +64,15 @@ export function openEncoder(path: string, options: CheckpointOptions = {}): Froz
 function published([height, width]: readonly [number, number]): TransformInput[] {
   if (height !== width) return [{ kind: 'resize', size: [height, width], fit: 'stretch' }];
   return evaluationTransforms(height);
+}
+
+/** Transforms that bring any image to the encoder's size: with a resize where data were expected to have that size already. */
+export function toSize(
+  transforms: readonly TransformInput[],
+  [height, width]: readonly [number, number],
+): readonly TransformInput[] {
+  const isSized = transforms.some(({ kind }) => kind === 'resize' || kind === 'centerCrop');
+  return isSized ? transforms : [{ kind: 'resize', size: [height, width], fit: 'stretch' }, ...transforms];
 }
 
 function openRun(folder: string): FrozenEncoder {
@@ -104,7 +113,7 @@ function frozen(
     name,
     encoder: method.encoder,
     weights: own,
-    transforms: evaluationViews(config),
+    transforms: toSize(evaluationViews(config), method.encoder.imageSize),
     augmentation: trainingViews(config, method.views.length)[0],
     facts: { method: method.name, steps: String(steps) },
   };

@@ -3,7 +3,7 @@ import { float32, type HostTensor } from '../../src/base/tensor.js';
 import type { TransformInput } from '../../src/data/transforms.js';
 import { type BackboneConfig, makeBackbone } from '../../src/methods/backbone.js';
 import { vitConfig } from '../../src/nn/vit.js';
-import { type FrozenEncoder, randomEncoder } from '../../src/train/frozen.js';
+import { type FrozenEncoder, randomEncoder, toSize } from '../../src/train/frozen.js';
 
 export const smallVit = (channels: 1 | 3 = 3): BackboneConfig => ({
   kind: 'vit',
@@ -22,7 +22,8 @@ export const smallConv: BackboneConfig = {
 /** An encoder that nobody has trained; its biases are not zero, so that leaving one out shows. */
 export function untrained(architecture: BackboneConfig, transforms: readonly TransformInput[] = []): FrozenEncoder {
   const encoder = makeBackbone('encoder.', architecture);
-  const fresh = randomEncoder({ name: 'test encoder', encoder, weights: new Map(), transforms, facts: {} }, 1);
+  const sized = toSize(transforms, encoder.imageSize);
+  const fresh = randomEncoder({ name: 'test encoder', encoder, weights: new Map(), transforms: sized, facts: {} }, 1);
   const random = createRandom(2);
   const weights = new Map(
     Array.from(fresh.weights, ([name, { shape, data }]): [string, HostTensor<'float32'>] => {
