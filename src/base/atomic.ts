@@ -51,28 +51,62 @@ export function writeFully(fd: number, bytes: Uint8Array): void {
   }
 }
 
+/** A file that is written bit by bit and seen at its path only when it is complete. */
+export interface AtomicFile {
+  write(bytes: Uint8Array): void;
+  /** Writes over the first bytes (a header that counts what followed it). */
+  rewriteStart(bytes: Uint8Array): void;
+  /** Flushes the file to the disk and puts it in its place. */
+  commit(): void;
+  /** Leaves nothing behind; after `commit` it does nothing. */
+  abort(): void;
+}
+
 /**
- * Writes a file so that its path holds either the old content or all of the new one, whatever happens in between: a
- * temporary file in the same folder is written, flushed to the disk and renamed. The folder must exist. Throws JepaError
- * (full disk, no permission, ...) and leaves no temporary file behind.
+ * Opens a file so that its path holds either the old content or all of the new one, whatever happens in between: a
+ * temporary file in the same folder is written, flushed to the disk and renamed. The folder must exist. Methods throw
+ * JepaError (full disk, no permission, ...).
  */
-export function writeFileAtomic(path: string, content: FileContent): void {
+export function openFileAtomic(path: string): AtomicFile {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-  let fd: number | undefined;
+  let fd: number | undefined = withFileErrors('write', path, () => fs.openSync(temporary, 'wx'));
+  const opened = (): number => {
+    if (fd === undefined) throw new JepaError(`cannot write ${path}: the file is closed`);
+    return fd;
+  };
+  return {
+    write: (bytes) => withFileErrors('write', path, () => writeFully(opened(), bytes)),
+    rewriteStart: (bytes) =>
+      withFileErrors('write', path, () => {
+        if (fs.writeSync(opened(), bytes, 0, bytes.length, 0) !== bytes.length) throw new Error('a short write');
+      }),
+    commit: () =>
+      withFileErrors('write', path, () => {
+        fs.fsyncSync(opened());
+        fs.closeSync(opened());
+        fd = undefined;
+        fs.renameSync(temporary, path);
+        flushFolder(dirname(path));
+      }),
+    abort: () => {
+      if (fd !== undefined) fs.closeSync(fd);
+      fd = undefined;
+      fs.rmSync(temporary, { force: true });
+    },
+  };
+}
+
+/** Writes a whole file like that; leaves no temporary file behind where it fails. */
+export function writeFileAtomic(path: string, content: FileContent): void {
+  const file = openFileAtomic(path);
   try {
-    fd = fs.openSync(temporary, 'wx');
     const pieces =
       typeof content === 'string' ? [Buffer.from(content)] : content instanceof Uint8Array ? [content] : content;
-    for (const piece of pieces) writeFully(fd, piece);
-    fs.fsyncSync(fd);
-    fs.closeSync(fd);
-    fd = undefined;
-    fs.renameSync(temporary, path);
-    flushFolder(dirname(path));
+    for (const piece of pieces) file.write(piece);
+    file.commit();
   } catch (error) {
-    if (fd !== undefined) fs.closeSync(fd);
-    fs.rmSync(temporary, { force: true });
-    throw fileError('write', path, error);
+    file.abort();
+    throw error;
   }
 }
 

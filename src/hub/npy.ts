@@ -207,9 +207,8 @@ function decodeBytes(bytes: Uint8Array): string {
     .replace(/\0+$/, '');
 }
 
-/** An .npy file (format 1.0) in pieces: the header, padded so that data start at a multiple of 64, and the data. */
-export function* npyPieces(tensor: Writable): Generator<Uint8Array> {
-  const { dtype, shape, ...stored } = toStored(tensor);
+/** The header of an .npy file (format 1.0), padded so that data start at a multiple of 64. */
+export function npyHeader(dtype: FileDType, shape: readonly number[]): Uint8Array {
   const [type] = Object.entries(DTYPES).find(([, each]) => each === dtype) ?? [];
   if (type === undefined || dtype === 'BF16')
     throw new JepaError(`npy: NumPy has no type for ${dtype}; convert it to F32`);
@@ -222,7 +221,13 @@ export function* npyPieces(tensor: Writable): Generator<Uint8Array> {
   header.set([1, 0, length & 255, length >> 8], 6);
   header.set(new TextEncoder().encode(text), 10);
   header[header.length - 1] = 10;
-  yield header;
+  return header;
+}
+
+/** An .npy file in pieces: the header and the data. */
+export function* npyPieces(tensor: Writable): Generator<Uint8Array> {
+  const { dtype, shape, ...stored } = toStored(tensor);
+  yield npyHeader(dtype, shape);
   yield stored.read();
 }
 

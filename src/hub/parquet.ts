@@ -27,26 +27,27 @@ export interface EmbeddingTable {
 /** Rows that are encoded at once; each is a group of its own in the file. */
 const GROUP_ROWS = 4096;
 
+/** An embedding table in the making: each method returns the next bytes of the file. */
+export interface EmbeddingsWriter {
+  /** Adds rows; all calls have labels or none has. */
+  add(table: Pick<EmbeddingTable, 'embeddings' | 'paths' | 'labels'>): Uint8Array;
+  finish(): Uint8Array;
+}
+
 /**
- * An embedding table as a Parquet file, in pieces: columns `path` (text), `label` (int32, null where there is none) and
- * `class` (text) where there are labels, and `embedding` (list of float32), not compressed. `metadata` goes to the file's
- * key-value pairs.
+ * Writes an embedding table as a Parquet file, one group of rows for each `add`: columns `path` (text), `label` (int32,
+ * null where there is none) and, with class names, `class` (text) where there are labels, and `embedding` (list of
+ * float32), not compressed. `metadata` goes to the file's key-value pairs.
  */
-export function* embeddingsParquet(
-  { embeddings, paths, labels, classNames }: EmbeddingTable,
+export function embeddingsWriter(
+  { labelled, classNames }: { readonly labelled: boolean; readonly classNames?: readonly string[] },
   metadata: Readonly<Record<string, string>> = {},
-): Generator<Uint8Array> {
-  const [rows, width] = embeddings.shape;
-  if (embeddings.shape.length !== 2 || paths.length !== rows || (labels && labels.length !== rows)) {
-    throw new JepaError(
-      `embeddings [${embeddings.shape}] do not go with ${paths.length} paths${labels ? ` and ${labels.length} labels` : ''}`,
-    );
-  }
+): EmbeddingsWriter {
   const columns: SchemaElement[] = [
     { name: 'path', type: 'BYTE_ARRAY', converted_type: 'UTF8', repetition_type: 'REQUIRED' },
   ];
-  if (labels) columns.push({ name: 'label', type: 'INT32', repetition_type: 'OPTIONAL' });
-  if (labels && classNames)
+  if (labelled) columns.push({ name: 'label', type: 'INT32', repetition_type: 'OPTIONAL' });
+  if (labelled && classNames)
     columns.push({ name: 'class', type: 'BYTE_ARRAY', converted_type: 'UTF8', repetition_type: 'OPTIONAL' });
   const schema: SchemaElement[] = [
     { name: 'schema', num_children: columns.length + 1 },
@@ -69,27 +70,65 @@ export function* embeddingsParquet(
     writer.index = 0;
     return bytes;
   };
+  return {
+    add({ embeddings, paths, labels }) {
+      checkTable({ embeddings, paths, labels });
+      if (labelled !== (labels !== undefined)) throw new JepaError('embeddings: all rows have labels or none has');
+      const [rows, width] = embeddings.shape;
+      const classes = labels && Array.from(labels, (label) => (label < 0 ? null : label));
+      const group: Record<string, unknown[]> = {
+        path: [...paths],
+        label: classes ?? [],
+        class: classes?.map((label) => (label === null ? null : (classNames?.[label] ?? null))) ?? [],
+        embedding: Array.from({ length: rows }, (_, i) =>
+          Array.from(embeddings.data.subarray(i * width, (i + 1) * width)),
+        ),
+      };
+      const columnData = [...columns.map(({ name }) => name), 'embedding'].map((name) => ({
+        name,
+        data: group[name],
+        statistics: name !== 'embedding',
+      }));
+      parquet.write({ columnData, rowGroupSize: Math.max(1, rows) });
+      return drain();
+    },
+    finish() {
+      parquet.finish();
+      return drain();
+    },
+  };
+}
+
+function checkTable({ embeddings: { shape }, paths, labels }: EmbeddingTable): void {
+  const [rows] = shape;
+  if (shape.length !== 2 || paths.length !== rows || (labels && labels.length !== rows)) {
+    throw new JepaError(
+      `embeddings [${shape}] do not go with ${paths.length} paths${labels ? ` and ${labels.length} labels` : ''}`,
+    );
+  }
+}
+
+/** A whole embedding table as a Parquet file, in pieces. */
+export function* embeddingsParquet(
+  { embeddings, paths, labels, classNames }: EmbeddingTable,
+  metadata: Readonly<Record<string, string>> = {},
+): Generator<Uint8Array> {
+  checkTable({ embeddings, paths, labels });
+  const [rows, width] = embeddings.shape;
+  const writer = embeddingsWriter({ labelled: labels !== undefined, classNames }, metadata);
   for (let start = 0; start < rows; start += GROUP_ROWS) {
     const end = Math.min(rows, start + GROUP_ROWS);
-    const classes = labels && Array.from(labels.subarray(start, end), (label) => (label < 0 ? null : label));
-    const group: Record<string, unknown[]> = {
-      path: paths.slice(start, end),
-      label: classes ?? [],
-      class: classes?.map((label) => (label === null ? null : (classNames?.[label] ?? null))) ?? [],
-      embedding: Array.from({ length: end - start }, (_, i) =>
-        Array.from(embeddings.data.subarray((start + i) * width, (start + i + 1) * width)),
-      ),
-    };
-    const columnData = [...columns.map(({ name }) => name), 'embedding'].map((name) => ({
-      name,
-      data: group[name],
-      statistics: name !== 'embedding',
-    }));
-    parquet.write({ columnData, rowGroupSize: GROUP_ROWS });
-    yield drain();
+    yield writer.add({
+      embeddings: {
+        ...embeddings,
+        shape: [end - start, width],
+        data: embeddings.data.subarray(start * width, end * width),
+      },
+      paths: paths.slice(start, end),
+      labels: labels?.subarray(start, end),
+    });
   }
-  parquet.finish();
-  yield drain();
+  yield writer.finish();
 }
 
 /** What a Parquet file says of itself. */
@@ -147,21 +186,34 @@ export async function readParquet(
 
 /** Reads back what `embeddingsParquet` wrote, or any file with a column of equally long lists called `embedding`. */
 export async function readEmbeddings(source: ByteSource): Promise<EmbeddingTable> {
-  const rows = await readParquet(source);
-  const width = Array.isArray(rows[0]?.embedding) ? rows[0].embedding.length : 0;
-  const data = new Float32Array(rows.length * width);
-  rows.forEach(({ embedding }, i) => {
-    if (!Array.isArray(embedding) || embedding.length !== width) {
-      throw new JepaError(`${source.name}: row ${i} has no column "embedding" with a list of ${width} numbers`);
-    }
-    data.set(embedding, i * width);
-  });
+  const { rows, columns } = await describeParquet(source);
+  const [first] = rows > 0 ? await readParquet(source, { rowEnd: 1 }) : [];
+  const width = Array.isArray(first?.embedding) ? first.embedding.length : 0;
+  const data = new Float32Array(rows * width);
+  const paths: string[] = [];
+  const labels = new Int32Array(rows).fill(-1);
+  const classNames: string[] = [];
+  // A part at a time: as objects, rows take many times the memory of their numbers.
+  for (let start = 0; start < rows; start += GROUP_ROWS) {
+    const part = await readParquet(source, { rowStart: start, rowEnd: Math.min(rows, start + GROUP_ROWS) });
+    part.forEach(({ embedding, path, label, class: name }, i) => {
+      const row = start + i;
+      if (!Array.isArray(embedding) || embedding.length !== width) {
+        throw new JepaError(`${source.name}: row ${row} has no column "embedding" with a list of ${width} numbers`);
+      }
+      data.set(embedding, row * width);
+      paths.push(typeof path === 'string' ? path : '');
+      if (label === null || label === undefined) return;
+      labels[row] = Number(label);
+      if (typeof name === 'string') classNames[labels[row]] = name;
+    });
+  }
+  const has = (column: string): boolean => columns.some(({ name }) => name === column);
   return {
-    embeddings: { dtype: 'float32', shape: [rows.length, width], data },
-    paths: rows.map(({ path }) => (typeof path === 'string' ? path : '')),
-    ...(rows.some((row) => 'label' in row) && {
-      labels: Int32Array.from(rows, ({ label }) => (label === null ? -1 : Number(label))),
-    }),
+    embeddings: { dtype: 'float32', shape: [rows, width], data },
+    paths,
+    ...(has('label') && { labels }),
+    ...(has('label') && has('class') && { classNames: Array.from(classNames, (name, label) => name ?? String(label)) }),
   };
 }
 

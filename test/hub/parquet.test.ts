@@ -78,7 +78,7 @@ test('embeddings with paths and labels are written in groups and read back', asy
     embeddingsParquet({ embeddings, paths, labels, classNames }, { model: 'checkpoint', note: 'größe' }),
   );
   const source = bytesSource(readFileSync(path));
-  assert.deepEqual(await readEmbeddings(source), { embeddings, paths, labels });
+  assert.deepEqual(await readEmbeddings(source), { embeddings, paths, labels, classNames });
   const description = await describeParquet(source);
   assert.deepEqual([description.rows, description.rowGroups], [rows, 2]);
   assert.deepEqual(description.columns, [
