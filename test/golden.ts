@@ -48,7 +48,9 @@ export function goldenAreas(root = goldenFolder): string[] {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   let passed = 0;
   let failed = 0;
+  const wanted = process.argv.slice(2);
   for (const area of goldenAreas()) {
+    if (wanted.length > 0 && !wanted.includes(area)) continue;
     const start = performance.now();
     const outcome = await runArea(area);
     if (!outcome.covered) {
