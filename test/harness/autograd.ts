@@ -18,11 +18,8 @@ import {
 /** `JEPA_TARGET` chooses where the graphs run: cpu (default), wasm or webgpu. */
 const backend = (process.env.JEPA_TARGET ?? 'cpu') as Backend;
 
-/**
- * Factor of every tolerance: 1, but on WebGPU 20. Needed there: 17.3 for the sine (WGSL promises 2^-11 absolute), below
- * 1 for everything else (measured on SwiftShader).
- */
-const SLACK = backend === 'webgpu' ? 20 : 1;
+/** Factor of every tolerance: 1, but on WebGPU 2, because drivers round differently; the software driver passes at 1. */
+const SLACK = backend === 'webgpu' ? 2 : 1;
 
 // biome-ignore lint/suspicious/noExplicitAny: attributes of a case are checked by the values that come out.
 type Attrs = any;
