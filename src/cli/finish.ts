@@ -4,6 +4,7 @@ import { writeFileAtomic } from '../base/atomic.js';
 import { formatClock, formatFixed } from '../report/format.js';
 import { type NextStep, type WrittenFile, writeReport } from '../report/index.js';
 import { severityOf } from '../report/verdict.js';
+import { exportOnnx } from '../train/export.js';
 import { trainedEncoder } from '../train/frozen.js';
 import { type ProbeResult, probe, probePercents } from '../train/probe.js';
 import { bold, mark, print, printJson, stages, table } from './output.js';
@@ -46,6 +47,8 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
           onStage: (what) => stage.show(`probing ${what}`),
         });
       }
+      stage.show('writing encoder.onnx');
+      exportOnnx(encoder, join(folder, 'encoder.onnx'));
       const report = await runReport({
         run,
         encoder,
@@ -126,18 +129,15 @@ function writtenFiles(folder: string, coming: readonly string[] = []): WrittenFi
 
 function nextSteps({ folder, name, config }: TrainedRun): NextStep[] {
   const isOwn = config.data.source !== 'glyphs';
-  return [
+  const isVit = config.method.encoder.kind === 'vit';
+  const steps: (NextStep | false)[] = [
     { what: 'Turn images into vectors', command: `jepa embed ${folder} photos/ --out photos.parquet` },
     { what: 'Find the images most like one', command: `jepa search ${folder} photos/ --like one.png` },
-    {
-      what: 'Take the encoder to a browser (transformers.js)',
-      command: `jepa export ${folder} --to ${join(folder, 'web')}`,
-    },
+    isVit && { what: 'Take the encoder to a web page (transformers.js)', command: `jepa export ${folder} --out web/` },
+    name === 'quickstart' && { what: 'Learn for longer', command: 'jepa quickstart --minutes 30 --out runs/long' },
     isOwn
       ? { what: 'Learn for longer', command: `jepa train ${join(folder, 'config.yaml')} train.minutes=60` }
       : { what: 'Learn from images of your own', command: 'jepa train images data.source=photos/' },
-    ...(name === 'quickstart'
-      ? [{ what: 'Learn for longer', command: 'jepa quickstart --minutes 30 --out runs/long' }]
-      : []),
   ];
+  return steps.filter((step) => step !== false);
 }

@@ -1,6 +1,5 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { stringify } from 'yaml';
 import { JepaError } from '../base/errors.js';
 import { type ImageDataset, imageName, subset } from '../data/dataset.js';
 import { openDataset, openSplits, type Splits } from '../data/open-node.js';
@@ -10,6 +9,7 @@ import { formatBytes, formatClock, formatFixed } from '../report/format.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import { bold, dim, print, printJson, table } from './output.js';
 import { METHOD_TITLES } from './run.js';
+import { yamlText } from './settings.js';
 
 /** `jepa inspect <path>`: says what lies there, whatever it is. */
 export async function inspect(
@@ -275,9 +275,8 @@ function showFile(file: Inspection, all: boolean): void {
   const { kind, bytes, tensors, parameters, metadata, details, files, warnings } = file;
   const counted = parameters ? `, ${formatFixed(parameters, 0)} numbers` : '';
   print(`${bold(files ? file.path : basename(file.path))}  ${kind}, ${formatBytes(bytes)}${counted}`);
-  if (metadata && Object.keys(metadata).length > 0) print(indented(stringify({ metadata })));
-  if (details && Object.keys(details).length > 0)
-    print(indented(stringify(details, { collectionStyle: 'any', lineWidth: 120 })));
+  if (metadata && Object.keys(metadata).length > 0) print(indented(yamlText({ metadata })));
+  if (details && Object.keys(details).length > 0) print(indented(yamlText(details)));
   if (tensors && tensors.length > 0) {
     const shown = all ? tensors : tensors.slice(0, FIRST);
     print(table(shown.map(({ name, dtype, shape }) => [`  ${name}`, dtype, `[${shape.join(', ')}]`])));

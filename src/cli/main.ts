@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readdirSync, readFileSync } from 'node:fs';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { JepaError, UsageError } from '../base/errors.js';
 import { recipesFolder } from './package-files.js';
 
@@ -10,6 +10,7 @@ import { recipesFolder } from './package-files.js';
  * Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
  */
 
+const ENCODER = 'a run, a Hugging Face I-JEPA folder, a PyTorch checkpoint or safetensors';
 const JSON_OPTION = ['--json', 'print the result as JSON on stdout'] as const;
 
 function whole(text: string): number {
@@ -103,6 +104,48 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     );
 
   jepa
+    .command('probe')
+    .description('measure what a frozen encoder knows, beside raw pixels and random weights')
+    .argument('<encoder>', ENCODER)
+    .argument('[images]', 'labelled images (default: those that the run trained on)')
+    .option('--seed <number>', 'seed of random weights and of the draws of few labels (default: 0)', whole)
+    .option('--draws <number>', 'draws of few labels; 0 leaves that part out (default: 3)', whole)
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa probe runs/quickstart', 'linear probe, nearest neighbours, few labels, rank'],
+        ['jepa probe ijepa_vith14/ imagenet/ --json', 'a Hugging Face model on other images'],
+      ),
+    )
+    .action(async (encoder: string, images: string | undefined, options) =>
+      (await import('./probe.js')).probe(encoder, images, options),
+    );
+
+  jepa
+    .command('export')
+    .description('write an encoder for other programs')
+    .argument('<encoder>', ENCODER)
+    .requiredOption('-o, --out <path>', 'a file for ONNX, a folder for the others')
+    .addOption(
+      new Option('--format <name>', 'what to write (default: onnx if the path ends so, else transformers)').choices([
+        'onnx',
+        'transformers',
+        'safetensors',
+      ]),
+    )
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa export runs/mine -o encoder.onnx', 'standard operators only, for any ONNX runtime'],
+        ['jepa export runs/mine -o web/', 'a folder for transformers.js and Python (ViT encoders)'],
+        ['jepa export runs/mine -o hf/ --format safetensors', 'weights with the names of Hugging Face'],
+      ),
+    )
+    .action(async (encoder: string, options) => (await import('./export.js')).exportEncoder(encoder, options));
+
+  jepa
     .command('inspect')
     .description('show what is in a data set, a run, a checkpoint or a file')
     .argument('<path>', 'images (folder, IDX, CIFAR, shards, the name glyphs), a run, a checkpoint, or a file')
@@ -117,6 +160,14 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       ),
     )
     .action(async (path: string, options) => (await import('./inspect.js')).inspect(path, options));
+
+  jepa
+    .command('bench')
+    .description('time training steps, beside PyTorch where it is installed (in the repository)')
+    .argument('[models...]', 'a, b, c, or other names of bench/models.ts (default: all)')
+    .option(...JSON_OPTION)
+    .addHelpText('after', examples(['jepa bench', 'all models'], ['jepa bench c --json', 'one of them']))
+    .action(async (models: string[], options) => (await import('./bench.js')).bench(models, options));
 
   jepa
     .command('doctor')

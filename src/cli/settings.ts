@@ -39,8 +39,11 @@ export function readSettings(what: string, overrides: readonly string[] = []): S
 }
 
 /** The configuration as YAML, every default filled in. */
-export function configText(config: Config): string {
-  const document = new Document(JSON.parse(JSON.stringify(config)));
+export const configText = (config: Config): string => yamlText(config);
+
+/** Plain values as YAML for people. */
+export function yamlText(value: unknown): string {
+  const document = new Document(JSON.parse(JSON.stringify(value)));
   // Lists of plain values and steps of transforms read best on one line.
   visit(document, {
     Collection(_, node, path) {

@@ -1,0 +1,91 @@
+import { formatFixed } from '../report/format.js';
+import { openEncoder } from '../train/frozen.js';
+import { probe as measure, type ProbeResult, probePercents, type SourceScores } from '../train/probe.js';
+import { dataFor } from './encoder-data.js';
+import { bold, dim, print, printJson, stages, table } from './output.js';
+
+export interface ProbeCommandOptions {
+  readonly seed?: number;
+  readonly draws?: number;
+  readonly json?: boolean;
+}
+
+/** `jepa probe <encoder> [images]` */
+export async function probe(
+  path: string,
+  images: string | undefined,
+  { seed, draws, json = false }: ProbeCommandOptions,
+): Promise<void> {
+  const encoder = openEncoder(path);
+  const { train, test } = await dataFor(path, encoder, images);
+  const stage = stages();
+  let result: ProbeResult;
+  try {
+    result = await measure({ encoder, train, test, seed, draws, attributes: true, onStage: stage.show });
+  } finally {
+    stage.end();
+  }
+  if (json) printJson(plain(path, result));
+  else show(path, result);
+}
+
+function show(path: string, result: ProbeResult): void {
+  const { encoder, raw, random, testImages, trainImages, classes, notes } = result;
+  const percent = (share: number): string => formatFixed(100 * share, 1);
+  const row = (name: string, { linear, knn, fewLabels, attributes }: SourceScores): string[] => [
+    name,
+    percent(linear.accuracy),
+    percent(knn.accuracy),
+    ...fewLabels.map(({ mean }) => percent(mean)),
+    ...Object.values(attributes).map(({ accuracy }) => percent(accuracy)),
+  ];
+  const head = [
+    '% correct',
+    'linear',
+    '20-NN',
+    ...encoder.fewLabels.map(({ labels }) => labels),
+    ...Object.keys(encoder.attributes),
+  ];
+  print(
+    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainImages, 0)} training and ${formatFixed(testImages, 0)} held-out images\n`,
+  );
+  const rows = [head, row('this encoder, frozen', encoder), row('raw pixels', raw), row('random weights', random)];
+  print(table(rows, Array.from(head.keys()).slice(1)));
+  const [low, high] = encoder.linear.interval;
+  print(dim(`\n95 % interval of the linear probe: ${percent(low)} to ${percent(high)}`));
+  const { measures } = encoder;
+  if (measures) {
+    const numbers: [string, number | undefined][] = [
+      ['RankMe', measures.rankme],
+      ['effective rank', measures.effectiveRank],
+      ['alpha-ReQ', measures.alphaReq],
+      ['LiDAR', measures.lidar],
+      ['mean cosine', measures.meanCosine],
+    ];
+    print(`\n${measures.diagnosis.message}`);
+    print(
+      numbers.flatMap(([name, value]) => (value === undefined ? [] : `${name} ${value.toPrecision(3)}`)).join('  '),
+    );
+  }
+  for (const note of notes) print(`! not measured: ${note}`);
+}
+
+/** Everything as values that JSON can hold; accuracies at the top are per cent, shares inside. */
+function plain(path: string, result: ProbeResult): unknown {
+  const { testFeatures: _, encoder, raw, random, ...rest } = result;
+  const scores = ({ linear, knn, ...more }: SourceScores): unknown => {
+    const { predictions: _, confusion: __, perClass, ...of } = linear;
+    const { predictions: ___, confusion: ____, perClass: _____, ...neighbours } = knn;
+    return {
+      ...more,
+      linear: { ...of, perClass: Array.from(perClass, (share) => (Number.isNaN(share) ? null : share)) },
+      knn: neighbours,
+    };
+  };
+  return {
+    encoder: path,
+    ...probePercents(result),
+    ...rest,
+    scores: { encoder: scores(encoder), raw: scores(raw), random: scores(random) },
+  };
+}
