@@ -100,7 +100,7 @@ async function load(path: string): Promise<{ bytes: Uint8Array; where: string }>
   return { bytes, where: path };
 }
 
-function decodeOptions(spec: DatasetSpec): DecodeOptions {
+function decodeOptions(spec: Partial<DecodeOptions>): DecodeOptions {
   const { channels, orientation, maxPixels, shortSide } = spec;
   return {
     channels: channels ?? DECODE_DEFAULTS.channels,
@@ -290,19 +290,31 @@ async function openImageFolder(
 
 async function imageFolder(root: string, spec: DatasetSpec, classes?: readonly string[]): Promise<ImageDataset> {
   const { paths, labels, classNames } = await listImageFolder(root, { labels: spec.labels, classNames: classes });
-  const decode = decodeOptions(spec);
+  return { ...(await imageFiles(root, paths, decodeOptions(spec), cacheOf(spec))), labels, classNames };
+}
+
+/** A data set of image files that are named one by one. Reading one that is missing or no image is an error, later. */
+export function openImageFiles(paths: readonly string[], options: Partial<DecodeOptions> = {}): Promise<ImageDataset> {
+  const name = paths.length === 1 ? paths[0] : `${paths.length} images`;
+  return imageFiles(name, paths, decodeOptions(options));
+}
+
+async function imageFiles(
+  name: string,
+  paths: readonly string[],
+  decode: DecodeOptions,
+  cache?: CacheOptions,
+): Promise<ImageDataset> {
   const reader = await openSource({ kind: 'files', paths, decode }, () => undefined);
   return {
-    name: root,
+    name,
     length: paths.length,
     channels: decode.channels,
-    labels,
-    classNames,
     async read(index) {
-      checkIndex({ name: root, length: paths.length }, index);
+      checkIndex({ name, length: paths.length }, index);
       return reader.read(index);
     },
     nameOf: (index) => paths[index],
-    source: { kind: 'files', paths, decode, cache: cacheOf(spec) },
+    source: { kind: 'files', paths, decode, cache },
   };
 }

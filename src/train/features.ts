@@ -68,7 +68,7 @@ export async function* featureBatches(
   source: FeatureSource,
   dataset: ImageDataset,
   options: FeatureOptions = {},
-): AsyncGenerator<Features> {
+): AsyncGenerator<Features & { /** Images gone through, readable or not. */ readonly asked: number }> {
   const program = 'encoder' in source ? await featureProgram(engine, source, options.layers ?? false) : undefined;
   const tokens = 'encoder' in source ? source.encoder.grid[0] * source.encoder.grid[1] : 1;
   const batchSize = Math.min(dataset.length, Math.max(8, Math.min(512, Math.round(TOKENS_PER_RUN / tokens))));
@@ -98,6 +98,7 @@ export async function* featureBatches(
         rows: readable(rows),
         ...(layers && { layers: readable(layers) }),
         indices: Int32Array.from(kept, (i) => indices[i]),
+        asked: count,
       };
     }
   } finally {
