@@ -123,6 +123,49 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     );
 
   jepa
+    .command('embed')
+    .description('turn images into vectors')
+    .argument('<encoder>', ENCODER)
+    .argument('<images>', 'a folder of images, a data set, or one image')
+    .requiredOption(
+      '-o, --out <file>',
+      '.parquet (paths, classes, vectors) or .npy (vectors; the rest in a .json beside it)',
+    )
+    .addOption(
+      new Option('--split <part>', 'part of a data set that has parts (default: train)').choices(['train', 'test']),
+    )
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa embed runs/mine photos/ -o photos.parquet', 'for pandas, DuckDB, Polars, ...'],
+        ['jepa embed runs/mine photos/ -o photos.npy', 'for NumPy'],
+      ),
+    )
+    .action(async (encoder: string, images: string, options) =>
+      (await import('./embed.js')).embed(encoder, images, options),
+    );
+
+  jepa
+    .command('search')
+    .description('find the images most like one')
+    .argument('<encoder>', ENCODER)
+    .argument('<images>', 'a folder of images, a data set, or a file that jepa embed wrote')
+    .requiredOption('-l, --like <image>', 'the image to compare with')
+    .option('-k <number>', 'how many to show', whole, 10)
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa search runs/mine photos/ --like one.jpg', 'vectors are kept for the next search'],
+        ['jepa search runs/mine photos.parquet --like one.jpg -k 50 --json', 'in vectors that are there already'],
+      ),
+    )
+    .action(async (encoder: string, images: string, options) =>
+      (await import('./search.js')).search(encoder, images, options),
+    );
+
+  jepa
     .command('export')
     .description('write an encoder for other programs')
     .argument('<encoder>', ENCODER)

@@ -36,11 +36,19 @@ export type Mark = keyof typeof MARKS;
 export const mark = (kind: Mark): string => MARKS[kind];
 export const { bold, dim } = pc;
 
+export interface Stages {
+  show(what: string): void;
+  /** Numbers that change often: shown on a terminal only. */
+  update(what: string): void;
+  end(): void;
+}
+
 /** Says on stderr what is done at the moment: one line that is replaced on a terminal, one line each elsewhere. */
-export function stages(): { show(what: string): void; end(): void } {
+export function stages(): Stages {
   const live = Boolean(process.stderr.isTTY) && process.env.TERM !== 'dumb';
   return {
     show: (what) => process.stderr.write(live ? `\r\x1b[K${pc.dim(what)}` : `${what}\n`),
+    update: (what) => void (live && process.stderr.write(`\r\x1b[K${pc.dim(what)}`)),
     end: () => void (live && process.stderr.write('\r\x1b[K')),
   };
 }

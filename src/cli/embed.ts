@@ -1,0 +1,44 @@
+import { statSync } from 'node:fs';
+import type { Split } from '../data/open-node.js';
+import { formatBytes, formatDuration, formatFixed } from '../report/format.js';
+import { type EmbedResult, embed as embedImages } from '../train/embed.js';
+import { openEncoder } from '../train/frozen.js';
+import { openImages } from './encoder-data.js';
+import { notice, print, printJson, stages, table } from './output.js';
+
+export interface EmbedCommandOptions {
+  readonly out: string;
+  readonly split?: Split;
+  readonly json?: boolean;
+}
+
+/** `jepa embed <encoder> <images> --out <file>` */
+export async function embed(
+  path: string,
+  images: string,
+  { out, split, json = false }: EmbedCommandOptions,
+): Promise<void> {
+  const encoder = openEncoder(path);
+  const dataset = await openImages(images, encoder, split);
+  const stage = stages();
+  let result: EmbedResult;
+  try {
+    result = await embedImages({
+      encoder,
+      dataset,
+      out,
+      loading: { log: notice },
+      onProgress: (done, total) => stage.update(`${formatFixed(done, 0)} of ${formatFixed(total, 0)} images`),
+    });
+  } finally {
+    stage.end();
+  }
+  if (json) printJson(result);
+  else {
+    const skipped = result.skipped > 0 ? `, ${formatFixed(result.skipped, 0)} could not be read` : '';
+    print(
+      `${formatFixed(result.images, 0)} images, ${result.features} numbers each, in ${formatDuration(result.seconds)}${skipped}`,
+    );
+    print(table(result.files.map((file) => [file, formatBytes(statSync(file).size)])));
+  }
+}
