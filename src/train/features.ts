@@ -58,6 +58,49 @@ export interface FeatureOptions {
 const LAYERS = 4;
 /** Tokens of one run of an encoder: enough to keep every worker busy, small enough for the caches. */
 const TOKENS_PER_RUN = 32768;
+/** Images of a batch of raw pixels. */
+const PIXELS_PER_RUN = 512;
+
+/** Some images of a data set as an encoder sees them. */
+export interface ImageBatch {
+  /** [images, channels, height, width]; valid until the next batch is asked for. */
+  readonly images: HostTensor<'float32'>;
+  /** Which images these are; those that cannot be read are left out. */
+  readonly indices: Int32Array;
+  /** Images gone through, readable or not. */
+  readonly asked: number;
+}
+
+/** The images of a data set in order. */
+export async function* imageBatches(
+  dataset: ImageDataset,
+  transforms: readonly TransformInput[],
+  batchSize: number,
+  { seed, threads, maxCorrupt, log }: Omit<FeatureOptions, 'layers' | 'transforms'> = {},
+): AsyncGenerator<ImageBatch> {
+  const size = Math.min(batchSize, dataset.length);
+  const views = [{ count: 1, transforms }];
+  const order = { shuffle: false, dropLast: false, epochs: 1 };
+  const loader = await createLoader(dataset, { batchSize: size, views, seed, ...order, threads, maxCorrupt, log });
+  try {
+    for (let batch = await loader.next(); batch; batch = await loader.next()) {
+      const [count, , ...image] = batch.images[0].shape;
+      const all = float32([count, ...image], batch.images[0].data);
+      // The loader puts the next image in the place of one that it cannot read; here nothing takes its place.
+      const first = batch.step * size;
+      const kept = Array.from(batch.indices.keys()).filter((i) => batch.indices[i] === first + i);
+      const images = kept.length === count ? all : pick(all, kept);
+      yield { images, indices: Int32Array.from(kept, (i) => first + i), asked: count };
+      loader.recycle(batch);
+    }
+  } finally {
+    await loader.close();
+  }
+}
+
+/** Images of one run of an encoder. */
+export const imagesPerRun = ({ encoder: { grid } }: FrozenEncoder): number =>
+  Math.max(8, Math.min(512, Math.round(TOKENS_PER_RUN / (grid[0] * grid[1]))));
 
 /**
  * Features of a data set, batch after batch in the order of its images, for what does not fit into memory. Tensors belong
@@ -68,41 +111,17 @@ export async function* featureBatches(
   source: FeatureSource,
   dataset: ImageDataset,
   options: FeatureOptions = {},
-): AsyncGenerator<Features & { /** Images gone through, readable or not. */ readonly asked: number }> {
+): AsyncGenerator<Features & Pick<ImageBatch, 'asked'>> {
   const program = 'encoder' in source ? await featureProgram(engine, source, options.layers ?? false) : undefined;
-  const tokens = 'encoder' in source ? source.encoder.grid[0] * source.encoder.grid[1] : 1;
-  const batchSize = Math.min(dataset.length, Math.max(8, Math.min(512, Math.round(TOKENS_PER_RUN / tokens))));
-  const loader = await createLoader(dataset, {
-    batchSize,
-    views: [{ count: 1, transforms: options.transforms ?? source.transforms }],
-    seed: options.seed,
-    shuffle: false,
-    dropLast: false,
-    epochs: 1,
-    threads: options.threads,
-    maxCorrupt: options.maxCorrupt,
-    log: options.log,
-  });
+  const batchSize = 'encoder' in source ? imagesPerRun(source) : PIXELS_PER_RUN;
+  const transforms = options.transforms ?? source.transforms;
   try {
-    for (let batch = await loader.next(); batch; batch = await loader.next()) {
-      const { images, indices, step } = batch;
-      const [count, , ...size] = images[0].shape;
-      const { rows, layers } = program
-        ? ((await program.run({ images: float32([count, ...size], images[0].data) })).outputs as Outputs)
-        : { rows: float32([count, sizeOf(size)], images[0].data.slice()), layers: undefined };
-      loader.recycle(batch);
-      // The loader puts the next image in the place of one that it cannot read; here nothing takes its place.
-      const kept = Array.from(indices.keys()).filter((i) => indices[i] === step * batchSize + i);
-      const readable = (all: HostTensor<'float32'>) => (kept.length === count ? all : pick(all, kept));
-      yield {
-        rows: readable(rows),
-        ...(layers && { layers: readable(layers) }),
-        indices: Int32Array.from(kept, (i) => indices[i]),
-        asked: count,
-      };
+    for await (const { images, indices, asked } of imageBatches(dataset, transforms, batchSize, options)) {
+      const [count, ...image] = images.shape;
+      if (program && count > 0) yield { ...((await program.run({ images })).outputs as Outputs), indices, asked };
+      else if (!program) yield { rows: float32([count, sizeOf(image)], images.data.slice()), indices, asked };
     }
   } finally {
-    await loader.close();
     await program?.close();
   }
 }

@@ -71,7 +71,7 @@ export function toSize(
   transforms: readonly TransformInput[],
   [height, width]: readonly [number, number],
 ): readonly TransformInput[] {
-  const isSized = transforms.some(({ kind }) => kind === 'resize' || kind === 'centerCrop');
+  const isSized = transforms.some(({ kind }) => ['resize', 'centerCrop', 'randomResizedCrop'].includes(kind));
   return isSized ? transforms : [{ kind: 'resize', size: [height, width], fit: 'stretch' }, ...transforms];
 }
 
@@ -114,9 +114,17 @@ function frozen(
     encoder: method.encoder,
     weights: own,
     transforms: toSize(evaluationViews(config), method.encoder.imageSize),
-    augmentation: trainingViews(config, method.views.length)[0],
+    augmentation: toSize(trainingViews(config, method.views.length)[0], method.encoder.imageSize),
     facts: { method: method.name, steps: String(steps) },
   };
+}
+
+/** How images are augmented for this encoder: as in its training, else by the crops of I-JEPA before its own statistics. */
+export function augmentationOf({ augmentation, transforms, encoder }: FrozenEncoder): readonly TransformInput[] {
+  if (augmentation) return augmentation;
+  const [height, width] = encoder.imageSize;
+  const statistics = transforms.filter(({ kind }) => kind === 'normalize');
+  return [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }, ...statistics];
 }
 
 /** The same architecture with fresh weights: what an encoder must be compared with. */

@@ -264,3 +264,41 @@ export async function sweepPenalty(
   }
   return { ...best, tried };
 }
+
+/** A linear probe: principal axes, a penalty chosen on held-out training images, and the fit on all of them. */
+export interface LinearProbe {
+  readonly train: Rows;
+  readonly test: Rows;
+  readonly variances: Float64Array;
+  readonly classifiers: LinearClassifiers;
+  readonly sweep: Sweep;
+  /** Fits all training images with the chosen penalty. */
+  scores(): Promise<{ readonly predictions: Int32Array; readonly penalty: number; readonly heldOut: number }>;
+  close(): Promise<void>;
+}
+
+export async function linearProbe(
+  engine: Engine,
+  trainRows: Rows,
+  testRows: Rows,
+  labels: Int32Array,
+  held: Int32Array,
+  count: number,
+): Promise<LinearProbe> {
+  const { train, test, variances } = await principalAxes(engine, trainRows, testRows);
+  const classifiers = await linearClassifiers(engine, variances, count);
+  const sweep = await sweepPenalty(classifiers, train, labels, held);
+  return {
+    train,
+    test,
+    variances,
+    classifiers,
+    sweep,
+    scores: async () => {
+      const { penalty, parameters } = sweep.classifier;
+      const all = await classifiers.fit(train, labels, penalty, { start: parameters });
+      return { predictions: await classifiers.predict(all, test), penalty, heldOut: sweep.accuracy };
+    },
+    close: () => classifiers.close(),
+  };
+}

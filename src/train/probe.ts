@@ -1,10 +1,7 @@
-import { JepaError } from '../base/errors.js';
 import { float32, type HostTensor } from '../base/tensor.js';
 import { type ImageDataset, subset } from '../data/dataset.js';
 import { fewShots, labelShare } from '../data/split.js';
-import type { TransformInput } from '../data/transforms.js';
 import { type Diagnosis, diagnose } from '../eval/collapse.js';
-import { type Interval, wilson } from '../eval/intervals.js';
 import { knnVote } from '../eval/knn.js';
 import { accuracy } from '../eval/logistic.js';
 import { mean, variance } from '../eval/samples.js';
@@ -12,9 +9,11 @@ import { alphaReq, lidar, rankme, spectrum } from '../eval/spectrum.js';
 import { alignmentUniformity, featureStd } from '../eval/spread.js';
 import { createEngine, type Engine } from '../runtime/index.js';
 import { extractFeatures, type FeatureOptions, type FeatureSource, pick, rawPixels } from './features.js';
-import { type FrozenEncoder, randomEncoder } from './frozen.js';
-import { type LinearClassifiers, linearClassifiers, principalAxes, type Sweep, sweepPenalty } from './linear.js';
+import { augmentationOf, type FrozenEncoder, randomEncoder } from './frozen.js';
+import { labelledParts, largestLabel } from './labelled.js';
+import { type LinearProbe, linearClassifiers, linearProbe, sweepPenalty } from './linear.js';
 import { neighboursOnEngine } from './neighbours.js';
+import { type Score, scoreOf } from './score.js';
 
 /** The protocol of the k-NN probe (Wu et al. 2018, as DINO reports it). */
 const NEIGHBOURS = 20;
@@ -23,12 +22,6 @@ const TEMPERATURE = 0.07;
 const HELD_OUT = 0.2;
 const SHOTS = 10;
 const SHARE = 0.01;
-
-export interface Score {
-  /** Share of the test images, and its 95 % interval (Wilson). */
-  readonly accuracy: number;
-  readonly interval: Interval;
-}
 
 /** A score with what is behind it. */
 export interface ClassScores extends Score {
@@ -129,18 +122,11 @@ export interface ProbeOptions {
 export async function probe(options: ProbeOptions): Promise<ProbeResult> {
   const started = performance.now();
   const { encoder, seed = 0 } = options;
-  const train = labelled(options.train);
-  const test = labelled(options.test);
-  const [trainLabels, testLabels] = [train.labels as Int32Array, test.labels as Int32Array];
-  if (trainLabels.every((label) => label === trainLabels[0])) {
-    throw new JepaError(`${train.name}: all images are of one class; a probe needs at least two`);
-  }
-  const count = Math.max(largest(trainLabels), largest(testLabels)) + 1;
-  const classes = Array.from({ length: count }, (_, label) => train.classNames?.[label] ?? String(label));
+  const { train, test, classes } = labelledParts(options.train, options.test);
   const engine = options.engine ?? (await createEngine());
   try {
     const notes: string[] = [];
-    const context = { ...options, engine, train, test, seed, notes, count };
+    const context = { ...options, engine, train, test, seed, notes, count: classes.length };
     const own = await scoresOf(encoder, context);
     const raw = await scoresOf(rawPixels(encoder), context);
     const random = await scoresOf(randomEncoder(encoder, seed), context);
@@ -158,18 +144,6 @@ export async function probe(options: ProbeOptions): Promise<ProbeResult> {
   } finally {
     if (!options.engine) await engine.close();
   }
-}
-
-const largest = (values: Int32Array): number => values.reduce((a, b) => Math.max(a, b), 0);
-
-/** The images of a data set that have a label. */
-function labelled(dataset: ImageDataset): ImageDataset {
-  const { labels, name } = dataset;
-  if (!labels) throw new JepaError(`${name}: there are no labels to probe for; put the images into one folder a class`);
-  if (labels.every((label) => label >= 0)) return dataset;
-  const known = Array.from(labels.keys()).filter((i) => labels[i] >= 0);
-  if (known.length === 0) throw new JepaError(`${name}: no image has a label`);
-  return subset(dataset, known);
 }
 
 interface Context extends ProbeOptions {
@@ -249,49 +223,7 @@ function classScores(predictions: Int32Array, labels: Int32Array, count: number)
     const row = confusion.subarray(c * count, (c + 1) * count);
     return row[c] / row.reduce((a, b) => a + b, 0);
   });
-  return { ...score(predictions, labels), predictions, perClass, confusion };
-}
-
-function score(predictions: Int32Array, labels: Int32Array): Score {
-  const share = accuracy(predictions, labels);
-  return { accuracy: share, interval: wilson(Math.round(share * labels.length), labels.length) };
-}
-
-interface LinearProbe {
-  readonly train: HostTensor<'float32'>;
-  readonly test: HostTensor<'float32'>;
-  readonly variances: Float64Array;
-  readonly classifiers: LinearClassifiers;
-  readonly sweep: Sweep;
-  /** Fits all training images with the chosen penalty. */
-  scores(): Promise<{ readonly predictions: Int32Array; readonly penalty: number; readonly heldOut: number }>;
-  close(): Promise<void>;
-}
-
-async function linearProbe(
-  engine: Engine,
-  trainRows: HostTensor<'float32'>,
-  testRows: HostTensor<'float32'>,
-  labels: Int32Array,
-  held: Int32Array,
-  count: number,
-): Promise<LinearProbe> {
-  const { train, test, variances } = await principalAxes(engine, trainRows, testRows);
-  const classifiers = await linearClassifiers(engine, variances, count);
-  const sweep = await sweepPenalty(classifiers, train, labels, held);
-  return {
-    train,
-    test,
-    variances,
-    classifiers,
-    sweep,
-    scores: async () => {
-      const { penalty, parameters } = sweep.classifier;
-      const all = await classifiers.fit(train, labels, penalty, { start: parameters });
-      return { predictions: await classifiers.predict(all, test), penalty, heldOut: sweep.accuracy };
-    },
-    close: () => classifiers.close(),
-  };
+  return { ...scoreOf(predictions, labels), predictions, perClass, confusion };
 }
 
 /** Linear probes on few labels; the axes are those of all training images, which needs no labels. */
@@ -348,13 +280,13 @@ async function attributeScores(
   for (const [name, values] of Object.entries(train.attributes ?? {})) {
     const wanted = test.attributes?.[name];
     if (!wanted) continue;
-    const count = Math.max(largest(values), largest(wanted)) + 1;
+    const count = Math.max(largestLabel(values), largestLabel(wanted)) + 1;
     if (count < 2) continue;
     const classifiers = await linearClassifiers(engine, variances, count);
     try {
       const fitted = await classifiers.fit(rows, values, ATTRIBUTE_PENALTY);
       const majority = Math.max(...counts(wanted)) / wanted.length;
-      results[name] = { ...score(await classifiers.predict(fitted, testRows), wanted), majority };
+      results[name] = { ...scoreOf(await classifiers.predict(fitted, testRows), wanted), majority };
     } finally {
       await classifiers.close();
     }
@@ -369,14 +301,6 @@ const SPECTRUM_ROWS = 2048;
 /** Objects and views of LiDAR (the paper has 1000 and 50; what is needed is more of their product than features). */
 const OBJECTS = 256;
 const VIEWS = 8;
-
-/** Where an encoder says nothing of its training: the crops of I-JEPA in front of its own transforms. */
-function augmentationOf({ augmentation, transforms, encoder }: FrozenEncoder): readonly TransformInput[] {
-  if (augmentation) return augmentation;
-  const [height, width] = encoder.imageSize;
-  const floats = transforms.filter(({ kind }) => kind === 'normalize');
-  return [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }, ...floats];
-}
 
 async function measure(
   source: FrozenEncoder,

@@ -1,0 +1,13 @@
+import { type Interval, wilson } from '../eval/intervals.js';
+import { accuracy } from '../eval/logistic.js';
+
+export interface Score {
+  /** Share of the test images, and its 95 % interval (Wilson). */
+  readonly accuracy: number;
+  readonly interval: Interval;
+}
+
+export function scoreOf(predictions: Int32Array, labels: Int32Array): Score {
+  const share = accuracy(predictions, labels);
+  return { accuracy: share, interval: wilson(Math.round(share * labels.length), labels.length) };
+}
