@@ -64,21 +64,12 @@ console.log(run.steps);
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   cpSync(join(root, 'node_modules', '@types'), join(folder, 'node_modules', '@types'), { recursive: true });
   cpSync(join(root, 'node_modules', 'undici-types'), join(folder, 'node_modules', 'undici-types'), { recursive: true });
-  run(
-    process.execPath,
-    tsc,
-    '--strict',
-    '--target',
-    'es2022',
-    '--module',
-    'nodenext',
-    '--lib',
-    'es2023,dom',
-    '--types',
-    'node',
-    'use.ts',
-  );
+  const flags = '--strict --target es2022 --module nodenext --lib es2023,dom --types node'.split(' ');
+  run(process.execPath, tsc, ...flags, 'use.ts');
   assert.equal(run(process.execPath, 'use.js').trim(), '3');
+  const [, example] = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8')) as RegExpExecArray;
+  writeFileSync(join(folder, 'readme.ts'), example);
+  run(process.execPath, tsc, ...flags, '--noEmit', 'readme.ts');
   console.log('the library trains from TypeScript');
 
   assert.ok(existsSync(join(folder, 'run', 'checkpoint')));

@@ -31,7 +31,7 @@ import { prepare } from '../train/loop.js';
 import type { ProbeResult, SourceScores } from '../train/probe.js';
 import { measureProducts } from './machine.js';
 import { insideViews, maskFigure, smallImages, spread, viewRows } from './pictures.js';
-import { METHOD_TITLES, type TrainedRun } from './run.js';
+import { METHOD_TITLES, type TrainedRun, titleOf } from './run.js';
 import { configText } from './settings.js';
 
 export interface ReportParts {
@@ -78,7 +78,7 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
   const timings = await stepTimings(run, log);
   const last = trained.last;
   return {
-    title: `${METHOD_TITLES[config.method.name]} on ${data.train.name.replace(/ \(train\)$/, '')}`,
+    title: `${METHOD_TITLES[config.method.name]} on ${titleOf(data.train)}`,
     method: describeMethod(config),
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
     summary: summary(run, encoder, probes),
@@ -328,7 +328,7 @@ function environment({ config, data, trained }: TrainedRun, { backend, workers }
   return [
     {
       name: 'Data',
-      value: `${train.name}: ${formatFixed(train.length, 0)} images${size}, ${train.channels} channel${train.channels > 1 ? 's' : ''}; ${formatFixed(test.length, 0)} held out${origin === 'made' ? ' by a hash of their names' : ''}`,
+      value: `${titleOf(train)}: ${formatFixed(train.length, 0)} images${size}, ${train.channels} channel${train.channels > 1 ? 's' : ''}; ${formatFixed(test.length, 0)} held out${origin === 'made' ? ' by a hash of their names' : ''}`,
     },
     {
       name: 'Machine',

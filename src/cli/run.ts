@@ -2,8 +2,9 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
+import type { ImageDataset } from '../data/dataset.js';
 import type { Splits } from '../data/open-node.js';
-import { formatFixed } from '../report/format.js';
+import { formatFixed, formatNumber } from '../report/format.js';
 import { createProgress } from '../report/terminal.js';
 import { type CheckpointMeta, latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import type { Config } from '../train/config.js';
@@ -37,6 +38,9 @@ export const METHOD_TITLES: Readonly<Record<Config['method']['name'], string>> =
   viewjepa: 'JEPA over views',
 };
 
+/** A data set in titles, without its part. */
+export const titleOf = ({ name }: ImageDataset): string => name.replace(/ \(train\)$/, '');
+
 /**
  * Trains into a folder, with progress on stderr. Ctrl-C ends it after the current step with a checkpoint; then undefined is
  * returned, what to do next is printed and the exit code is 130.
@@ -59,7 +63,7 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
 
   const progress = createProgress({ stream: process.stderr });
   progress.log(
-    `${METHOD_TITLES[config.method.name]} on ${images.name}: ${formatFixed(images.length, 0)} images, ${formatFixed(test.length, 0)} held out; writing ${folder}`,
+    `${METHOD_TITLES[config.method.name]} on ${titleOf(images)}: ${formatFixed(images.length, 0)} images, ${formatFixed(test.length, 0)} held out; writing ${folder}`,
   );
   const interrupts = catchInterrupts(() =>
     progress.log('stopping after this step; Ctrl-C again leaves at once, without saving'),
@@ -76,7 +80,8 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
       events: {
         onStart({ step, distribution, parameters }) {
           const from = run.resume ? `going on after step ${formatFixed(step, 0)}; ` : '';
-          progress.log(`${from}${formatFixed(parameters / 1e6, 2)} million parameters, ${distribution}`);
+          const size = parameters < 1e5 ? formatFixed(parameters, 0) : `${formatNumber(parameters / 1e6)} million`;
+          progress.log(`${from}${size} parameters, ${distribution}`);
         },
         onStep: ({ step, totalSteps, loss, imagesPerSecond, etaSeconds }) =>
           progress.update({ step, total: totalSteps || undefined, loss, imagesPerSecond, etaSeconds }),

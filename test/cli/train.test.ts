@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
+import { withFile } from '../../src/hub/files.js';
 import { readJsonl } from '../../src/hub/jsonl.js';
+import { openNpy } from '../../src/hub/npy.js';
 import { readCheckpointMeta } from '../../src/train/checkpoint.js';
 import { folder, jepa, start, writeConfig, writeImages } from './command.js';
+
+/** What the first run came to. */
+let first: Record<string, unknown>;
 
 const json = (name: string) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
 
@@ -17,6 +22,7 @@ test('train writes everything; the run cannot be overwritten, but gone on with a
   const { code, stdout, stderr } = await jepa('train', 'tiny.yaml', '--out', 'runs/a', '--json');
   assert.equal(code, 0, stderr);
   const result = JSON.parse(stdout);
+  first = result;
   assert.deepEqual({ ...json('runs/a/result.json'), folder: 'runs/a' }, result);
   assert.equal(result.steps, 5);
   assert.ok(result.seconds > 0 && result.seconds < 600);
@@ -105,6 +111,98 @@ test('Ctrl-C twice leaves at once', async () => {
   run.child.kill('SIGINT');
   run.child.kill('SIGINT');
   assert.equal((await run.outcome).code, 130);
+});
+
+const SMALL = [
+  'data.source=data',
+  'data.size=16',
+  'data.views=[[{kind: resize, size: 16}, {kind: affine, rotate: 10}]]',
+  'method.encoder={kind: conv, widths: [4, 8, 8], blocks: [0, 0], width: 16}',
+  'method.projector=[16]',
+  'train.batchSize=16',
+  'train.workers=2',
+];
+
+test('quickstart goes on with an interrupted run and replaces a finished one', async () => {
+  const args = ['quickstart', ...SMALL, '--seed', '3', '--out', 'runs/quick'];
+  const run = start([...args, '--minutes', '10']);
+  await run.until(/step \d+\/\d/);
+  run.child.kill('SIGINT');
+  const interrupted = await run.outcome;
+  assert.equal(interrupted.code, 130, interrupted.stderr);
+  assert.match(interrupted.stderr, /go on with: jepa quickstart --out runs\/quick\n$/);
+  const other = await jepa(...args, 'train.steps=4');
+  assert.equal(other.code, 2);
+  assert.match(other.stderr, /going on with it .*\n.*was started with train\.\w+=/s);
+  const resumed = start([...args, '--minutes', '10']);
+  await resumed.until(/going on after step [\d,]+/);
+  await resumed.until(/step [\d,]+\/\d/);
+  resumed.child.kill('SIGKILL');
+  await resumed.outcome;
+
+  rmSync(join(folder, 'runs/quick'), { recursive: true });
+  const first = await jepa(...args, 'train.steps=4');
+  assert.equal(first.code, 0, first.stderr);
+  assert.match(
+    first.stdout,
+    /held-out images, % correct +linear +20-NN\nthis encoder, frozen +[\d.]+ +[\d.]+\nraw pixels +100\.0 +/,
+  );
+  assert.match(first.stdout, /What to do next\n {2}jepa embed runs\/quick photos/);
+  const result = json('runs/quick/result.json');
+  for (const key of ['probe', 'raw', 'random']) assert.deepEqual(Object.keys(result[key]), ['linear', 'knn']);
+  assert.equal(result.steps, 4);
+  const second = start([...args, 'train.steps=3']);
+  await second.until(/step 1\/3/);
+  second.child.kill('SIGKILL');
+  await second.outcome;
+  assert.doesNotMatch((await second.outcome).stderr, /going on/);
+  assert.equal(existsSync(join(folder, 'runs/quick/result.json')), false);
+
+  writeFileSync(join(folder, 'runs', 'note.txt'), 'mine');
+  const foreign = await jepa('quickstart', ...SMALL, 'train.steps=3', '--out', 'runs');
+  assert.equal(foreign.code, 2);
+  assert.match(foreign.stderr, /runs is no run of this program/);
+});
+
+test('an encoder is probed, embeds, searches and is exported', async () => {
+  const probed = await jepa('probe', 'runs/a', '--draws', '1', '--json');
+  assert.equal(probed.code, 0, probed.stderr);
+  // As at the end of training: seed and weights are the same.
+  const { probe, raw, random } = first;
+  const again = JSON.parse(probed.stdout);
+  assert.deepEqual([again.probe, again.raw, again.random], [probe, raw, random]);
+  const elsewhere = await jepa('probe', 'runs/a/encoder.onnx');
+  assert.notEqual(elsewhere.code, 0);
+
+  const embedded = await jepa('embed', 'runs/a', 'data', '--out', 'all.npy', '--json');
+  assert.equal(embedded.code, 0, embedded.stderr);
+  const { images, features, skipped } = JSON.parse(embedded.stdout);
+  assert.deepEqual([images, features, skipped], [60, 32, 0]);
+  const { tensor } = withFile(join(folder, 'all.npy'), openNpy);
+  assert.deepEqual(tensor?.shape, [60, 32]);
+  assert.equal((await jepa('embed', 'runs/a', 'data', '--out', 'all.csv')).code, 2);
+  assert.equal((await jepa('embed', 'runs/a', 'data')).code, 2);
+
+  const found = await jepa('search', 'runs/a', 'all.npy', '--like', 'data/dark/3.png', '-k', '5', '--json');
+  assert.equal(found.code, 0, found.stderr);
+  const { hits, searched } = JSON.parse(found.stdout);
+  assert.equal(searched, 60);
+  assert.equal(hits.length, 5);
+  assert.ok(hits.every(({ path }: { path: string }) => path !== 'data/dark/3.png'));
+  const shown = await jepa('search', 'runs/a', 'all.npy', '--like', 'data/dark/3.png', '-k', '2');
+  assert.match(shown.stdout, /^[\d.]+ {2}data\/\w+\/\d+\.png +\w+\n[\d.]+ {2}data/);
+  assert.equal((await jepa('search', 'runs/a', 'all.npy', '--like', 'none.png')).code, 2);
+
+  const exported = await jepa('export', 'runs/a', '--out', 'a.onnx', '--json');
+  assert.equal(exported.code, 0, exported.stderr);
+  const { details } = JSON.parse((await jepa('inspect', 'a.onnx', '--json')).stdout);
+  assert.deepEqual(
+    details.outputs.map(({ name }: { name: string }) => name),
+    ['last_hidden_state', 'embedding'],
+  );
+  const web = await jepa('export', 'runs/a', '--out', 'web');
+  assert.equal(web.code, 1);
+  assert.match(web.stderr, /needs a ViT/);
 });
 
 test('inspect counts images and names damaged ones', async () => {
