@@ -61,8 +61,9 @@ export async function principalAxes(engine: Engine, train: Rows, test: Rows): Pr
 
   const { values, vectors } = eigh(gram);
   const largest = values.reduce((a, b) => Math.max(a, b), 0);
-  if (!(largest > 0)) throw new JepaError('linear probe: all features are constant');
-  const kept = Array.from(values.keys()).filter((i) => values[i] > NEGLIGIBLE * largest);
+  // Of a collapsed encoder nothing is left but one axis that says nothing: its probe finds the largest class.
+  const varied = Array.from(values.keys()).filter((i) => values[i] > NEGLIGIBLE * largest);
+  const kept = varied.length > 0 ? varied : [width - 1];
   const axes = new Float32Array(width * kept.length);
   kept.forEach((row, j) => {
     for (let i = 0; i < width; i++) axes[i * kept.length + j] = vectors.data[row * width + i];

@@ -84,6 +84,7 @@ export interface SourceScores {
 
 export interface ProbeResult {
   readonly classes: readonly string[];
+  /** Images that have a label and could be read. */
   readonly trainImages: number;
   readonly testImages: number;
   readonly encoder: SourceScores;
@@ -132,8 +133,8 @@ export async function probe(options: ProbeOptions): Promise<ProbeResult> {
     const random = await scoresOf(randomEncoder(encoder, seed), context);
     return {
       classes,
-      trainImages: train.length,
-      testImages: test.length,
+      trainImages: own.trainImages,
+      testImages: own.testFeatures.shape[0],
       encoder: own.scores,
       raw: raw.scores,
       random: random.scores,
@@ -157,7 +158,11 @@ interface Context extends ProbeOptions {
 async function scoresOf(
   source: FeatureSource,
   context: Context,
-): Promise<{ readonly scores: SourceScores; readonly testFeatures: HostTensor<'float32'> }> {
+): Promise<{
+  readonly scores: SourceScores;
+  readonly testFeatures: HostTensor<'float32'>;
+  readonly trainImages: number;
+}> {
   const started = performance.now();
   const { engine, count, seed, loading, onStage = () => undefined } = context;
   onStage(`${source.name}: features`);
@@ -210,7 +215,7 @@ async function scoresOf(
     ...(measures && { measures }),
     seconds: (performance.now() - started) / 1000,
   };
-  return { scores, testFeatures: testFeatures.rows };
+  return { scores, testFeatures: testFeatures.rows, trainImages: train.length };
 }
 
 const readable = (dataset: ImageDataset, indices: Int32Array): ImageDataset =>
