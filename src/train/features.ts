@@ -30,7 +30,7 @@ export function rawPixels({ encoder }: FrozenEncoder): PixelSource {
 
 /** Features of the images of a data set; images that cannot be read are left out. */
 export interface Features {
-  /** [images, features]: the encoder's `represent`, or the pixels. */
+  /** [images x views, features]: the encoder's `represent`, or the pixels. */
   readonly rows: HostTensor<'float32'>;
   /**
    * The means over tokens of the last four blocks side by side [images, 4 width], where it was asked for and the encoder is
@@ -47,6 +47,8 @@ export interface FeatureOptions {
   /** Other transforms than the source's (augmented views); random ones draw by `seed`. */
   readonly transforms?: readonly TransformInput[];
   readonly seed?: number;
+  /** Views of each image, one row each, those of an image one after the other. Default: 1. */
+  readonly views?: number;
   /** Threads that decode and transform; one for four cores by default. */
   readonly threads?: number;
   readonly maxCorrupt?: number;
@@ -63,7 +65,7 @@ const PIXELS_PER_RUN = 512;
 
 /** Some images of a data set as an encoder sees them. */
 export interface ImageBatch {
-  /** [images, channels, height, width]; valid until the next batch is asked for. */
+  /** [images x views, channels, height, width]; valid until the next batch is asked for. */
   readonly images: HostTensor<'float32'>;
   /** Which images these are; those that cannot be read are left out. */
   readonly indices: Int32Array;
@@ -76,20 +78,29 @@ export async function* imageBatches(
   dataset: ImageDataset,
   transforms: readonly TransformInput[],
   batchSize: number,
-  { seed, threads, maxCorrupt, log }: Omit<FeatureOptions, 'layers' | 'transforms'> = {},
+  { seed, views = 1, threads, maxCorrupt, log }: Omit<FeatureOptions, 'layers' | 'transforms'> = {},
 ): AsyncGenerator<ImageBatch> {
   const size = Math.min(batchSize, dataset.length);
-  const views = [{ count: 1, transforms }];
-  const order = { shuffle: false, dropLast: false, epochs: 1 };
-  const loader = await createLoader(dataset, { batchSize: size, views, seed, ...order, threads, maxCorrupt, log });
+  const loader = await createLoader(dataset, {
+    batchSize: size,
+    views: [{ count: views, transforms }],
+    seed,
+    shuffle: false,
+    dropLast: false,
+    epochs: 1,
+    threads,
+    maxCorrupt,
+    log,
+  });
   try {
     for (let batch = await loader.next(); batch; batch = await loader.next()) {
-      const [count, , ...image] = batch.images[0].shape;
-      const all = float32([count, ...image], batch.images[0].data);
+      const [all] = batch.images;
+      const [count, , ...image] = all.shape;
       // The loader puts the next image in the place of one that it cannot read; here nothing takes its place.
       const first = batch.step * size;
       const kept = Array.from(batch.indices.keys()).filter((i) => batch.indices[i] === first + i);
-      const images = kept.length === count ? all : pick(all, kept);
+      const { data } = kept.length === count ? all : pick(all, kept);
+      const images = float32([kept.length * views, ...image], data);
       yield { images, indices: Int32Array.from(kept, (i) => first + i), asked: count };
       loader.recycle(batch);
     }
@@ -113,7 +124,8 @@ export async function* featureBatches(
   options: FeatureOptions = {},
 ): AsyncGenerator<Features & Pick<ImageBatch, 'asked'>> {
   const program = 'encoder' in source ? await featureProgram(engine, source, options.layers ?? false) : undefined;
-  const batchSize = 'encoder' in source ? imagesPerRun(source) : PIXELS_PER_RUN;
+  const perRun = 'encoder' in source ? imagesPerRun(source) : PIXELS_PER_RUN;
+  const batchSize = Math.max(1, Math.floor(perRun / (options.views ?? 1)));
   const transforms = options.transforms ?? source.transforms;
   try {
     for await (const { images, indices, asked } of imageBatches(dataset, transforms, batchSize, options)) {

@@ -138,9 +138,18 @@ export function randomEncoder(like: FrozenEncoder, seed = 0): FrozenEncoder {
   };
 }
 
-/** Puts an encoder's weights into an engine. */
-export async function installEncoder(engine: Engine, { encoder, weights }: FrozenEncoder): Promise<State> {
-  const state = await engine.createState([...encoder.module.tensors.values()]);
-  await state.write(weights);
+const installed = new WeakMap<Engine, WeakMap<FrozenEncoder['weights'], Promise<State>>>();
+
+/** An encoder's weights in an engine: put there once, shared by all that reads them, never to be written. */
+export function installEncoder(engine: Engine, { encoder, weights }: FrozenEncoder): Promise<State> {
+  const states = installed.get(engine) ?? new WeakMap<FrozenEncoder['weights'], Promise<State>>();
+  installed.set(engine, states);
+  const install = async (): Promise<State> => {
+    const state = await engine.createState([...encoder.module.tensors.values()]);
+    await state.write(weights);
+    return state;
+  };
+  const state = states.get(weights) ?? install();
+  states.set(weights, state);
   return state;
 }

@@ -322,18 +322,13 @@ async function measure(
   if (endIndex < 20) notes.push(`alpha-ReQ of ${source.name}: only ${endIndex} directions have any variance`);
 
   const objects = subset(test, spread(test.length, OBJECTS));
-  const views: Float32Array[] = [];
-  for (let view = 0; view < VIEWS; view++) {
-    const options = { ...loading, transforms: augmentationOf(source), seed: seed + view };
-    views.push((await extractFeatures(engine, source, objects, options)).rows.data);
-  }
-  const perObject = new Float32Array(objects.length * VIEWS * width);
-  for (let object = 0; object < objects.length; object++) {
-    views.forEach((view, v) => {
-      perObject.set(view.subarray(object * width, (object + 1) * width), (object * VIEWS + v) * width);
-    });
-  }
-  const [first, second] = views.map((data) => float32([objects.length, width], data));
+  const augmented = { ...loading, transforms: augmentationOf(source), seed, views: VIEWS };
+  const { rows: perObject } = await extractFeatures(engine, source, objects, augmented);
+  const view = (v: number) =>
+    pick(
+      perObject,
+      Int32Array.from({ length: objects.length }, (_, i) => i * VIEWS + v),
+    );
   const signs = {
     featureStd: spreads.normalizedStdTimesSqrtD,
     rankme: rankme(some).value,
@@ -344,8 +339,8 @@ async function measure(
     ...signs,
     effectiveRank,
     ...(endIndex >= 20 && { alphaReq: alphaReq(some, { endIndex }).alpha }),
-    lidar: lidar(float32([objects.length, VIEWS, width], perObject)).value,
-    ...alignmentUniformity(first, second),
+    lidar: lidar(float32([objects.length, VIEWS, width], perObject.data)).value,
+    ...alignmentUniformity(view(0), view(1)),
     diagnosis: diagnose({ ...signs, samples: some.shape[0] }),
   };
 }
