@@ -103,8 +103,8 @@ export interface TrainResult {
   close(): Promise<void>;
 }
 
-/** Steps whose speed decides the length of a run that is given in minutes; the first few are slower. */
-const CALIBRATION = { skip: 3, count: 12 };
+/** The speed of a run given in minutes is known after so many steps and this share of its time: the first steps are slower. */
+const CALIBRATION = { steps: 15, share: 0.08 };
 
 /**
  * Trains a method on a data set, in Node or in a page. Throws `JepaError` for a loss that is not finite, after naming
@@ -183,7 +183,6 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
     let interrupted = false;
     let speed = 0;
     const recent: number[] = [];
-    let calibrationStart = 0;
 
     while (totalSteps === undefined || step < totalSteps) {
       if (signal?.aborted) {
@@ -191,11 +190,10 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         break;
       }
       // The length of a run given in minutes is settled once its speed is known; from then on it is a run of so many steps.
-      if (totalSteps === undefined && step === CALIBRATION.skip) calibrationStart = performance.now();
-      if (totalSteps === undefined && step === CALIBRATION.skip + CALIBRATION.count) {
-        const perStep = (performance.now() - calibrationStart) / CALIBRATION.count / 1000;
-        const budget = (settings.minutes as number) * 60 - elapsed();
-        totalSteps = step + Math.max(1, Math.floor(budget / (perStep * SLOWDOWN)));
+      const minutes = (settings.minutes ?? 0) * 60;
+      if (totalSteps === undefined && step >= CALIBRATION.steps && elapsed() >= CALIBRATION.share * minutes) {
+        const perStep = [...recent].sort((x, y) => x - y)[recent.length >> 1];
+        totalSteps = step + Math.max(1, Math.floor((minutes - elapsed()) / (perStep * SLOWDOWN)));
         await save();
       }
       const schedule = schedules(config, totalSteps ?? PROVISIONAL_STEPS);
@@ -300,7 +298,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
 }
 
 /** What diagnoses, probes and checkpoints cost, as a factor on the bare time of a step. */
-const SLOWDOWN = 1.03;
+const SLOWDOWN = 1.06;
 /** Length that the schedules assume until a run given in minutes knows its own. */
 const PROVISIONAL_STEPS = 5000;
 
