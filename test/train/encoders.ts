@@ -12,7 +12,7 @@ export const smallVit = (channels: 1 | 3 = 3): BackboneConfig => ({
 
 export const smallConv: BackboneConfig = {
   kind: 'conv',
-  imageSize: [20, 20],
+  imageSize: [12, 12],
   channels: 1,
   widths: [8, 12, 16],
   blocks: [1, 1],

@@ -16,7 +16,7 @@ after(() => engine.close());
 
 const train = stripes(400, 1);
 const test = stripes(200, 2);
-const plain = [{ kind: 'resize', size: 20 }] as const;
+const plain = [{ kind: 'resize', size: 12 }] as const;
 
 /** The largest change of the parameters whose names match. */
 function change(before: FrozenEncoder, after: FrozenEncoder, pattern: RegExp): number {
@@ -85,7 +85,7 @@ describe('fine-tuning', () => {
   it('lowers the rate from layer to layer, and drops branches of a ViT', async () => {
     const architecture = {
       kind: 'vit' as const,
-      ...vitConfig({ imageSize: 20, patchSize: 5, channels: 1, width: 32, depth: 2, heads: 2 }),
+      ...vitConfig({ imageSize: 12, patchSize: 3, channels: 1, width: 32, depth: 2, heads: 2 }),
     };
     const encoder = randomEncoder(untrained(architecture), 3);
     const settings = { epochs: 2, batchSize: 40, layerDecay: 0.1, dropPath: 0.2, weightDecay: 0, warmup: 0 };

@@ -5,7 +5,7 @@ import { type ImageDataset, memoryDataset } from '../../src/data/dataset.js';
  * Grey images of stripes in four directions, at random places and strengths, in noise: easy for a conv net, hard for raw
  * pixels (a class has no mean image). The attribute `bright` is a matter of the mean alone.
  */
-export function stripes(count: number, seed: number, size = 20): ImageDataset {
+export function stripes(count: number, seed: number, size = 12): ImageDataset {
   const random = createRandom(seed);
   const pixels = new Uint8Array(count * size * size);
   const labels = new Int32Array(count);
