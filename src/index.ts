@@ -16,6 +16,7 @@ export { type ReportData, renderReport, writeReport } from './report/index.js';
 export { type Checkpoint, type CheckpointMeta, loadCheckpoint, saveCheckpoint } from './train/checkpoint.js';
 export { type EmbedOptions, type EmbedResult, embed } from './train/embed.js';
 export { exportOnnx, exportSafetensors, exportTransformers } from './train/export.js';
+export { type FinetuneOptions, type FinetuneResult, finetune } from './train/finetune.js';
 export { type FrozenEncoder, openEncoder, randomEncoder, trainedEncoder } from './train/frozen.js';
 export { type ProbeOptions, type ProbeResult, probe } from './train/probe.js';
 export {

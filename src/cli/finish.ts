@@ -135,9 +135,12 @@ function nextSteps({ folder, name, config }: TrainedRun): NextStep[] {
     { what: 'Find the images most like one', command: `jepa search ${folder} photos/ --like one.png` },
     isVit && { what: 'Take the encoder to a web page (transformers.js)', command: `jepa export ${folder} --out web/` },
     name === 'quickstart' && { what: 'Learn for longer', command: 'jepa quickstart --minutes 30 --out runs/long' },
-    isOwn
-      ? { what: 'Learn for longer', command: `jepa train ${join(folder, 'config.yaml')} train.minutes=60` }
-      : { what: 'Learn from images of your own', command: 'jepa train images data.source=photos/' },
+    isOwn &&
+      name !== 'quickstart' && {
+        what: 'Learn for longer',
+        command: `jepa train ${join(folder, 'config.yaml')} train.minutes=60`,
+      },
+    !isOwn && { what: 'Learn from images of your own', command: 'jepa train images data.source=photos/' },
   ];
   return steps.filter((step) => step !== false);
 }

@@ -123,6 +123,30 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     );
 
   jepa
+    .command('finetune')
+    .description('train the whole encoder with labels; against the frozen one and random weights')
+    .argument('<encoder>', ENCODER)
+    .argument('[images]', 'labelled images (default: those that the run trained on)')
+    .option('--labels <some>', 'use so many labels of each class (10), or a share of all (1%)')
+    .option('--epochs <number>', 'passes over the labelled images (default: 10)', positive)
+    .option('--lr <number>', 'learning rate of the classifier; earlier layers have less (default: 0.001)', positive)
+    .option('--batch-size <number>', 'images of a step (default: 128)', whole)
+    .option('--seed <number>', 'seed of order, augmentation and random weights (default: 0)', whole)
+    .option('-o, --out <file>', 'write encoder and classifier as ONNX')
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa finetune runs/mine', 'all labels'],
+        ['jepa finetune runs/mine --labels 1% --epochs 50', 'few labels are where pre-training counts'],
+        ['jepa finetune runs/mine photos/ -o classifier.onnx', 'other images; keep the classifier'],
+      ),
+    )
+    .action(async (encoder: string, images: string | undefined, options) =>
+      (await import('./finetune.js')).finetune(encoder, images, options),
+    );
+
+  jepa
     .command('embed')
     .description('turn images into vectors')
     .argument('<encoder>', ENCODER)

@@ -2,12 +2,14 @@ import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import type { HostTensor } from '../base/tensor.js';
 import { parseTransforms } from '../data/transforms.js';
 import { lowerGraph, reachable } from '../graph/lower.js';
 import { ELEMENT_TYPES, EXTERNAL_LIMIT, encodeModel, type OnnxTensor } from '../graph/onnx.js';
+import { linear } from '../graph/ops/product.js';
 import { mean } from '../graph/ops/reduce.js';
 import { optimize } from '../graph/passes/optimize.js';
-import { type InputAttrs, input, type Operator, parameterOperator, type Tensor } from '../graph/tensor.js';
+import { type InputAttrs, input, type Operator, parameter, parameterOperator, type Tensor } from '../graph/tensor.js';
 import { type HuggingFaceOptions, writeHuggingFaceFolder } from '../hub/hf-ijepa.js';
 import type { VitConfig } from '../nn/vit.js';
 import type { FrozenEncoder } from './frozen.js';
@@ -15,18 +17,34 @@ import type { FrozenEncoder } from './frozen.js';
 export interface OnnxExportOptions {
   /** Bytes of weights above which they go to `<name>_data` beside the model; a message of ONNX cannot exceed 2 GB. */
   readonly externalAbove?: number;
+  /** A classifier on the embedding, weight [classes, features] and bias [classes]: the model also gives `logits`. */
+  readonly classifier?: {
+    readonly weight: HostTensor<'float32'>;
+    readonly bias: HostTensor<'float32'>;
+    readonly classes: readonly string[];
+  };
 }
 
 /**
  * Writes an encoder as an ONNX model of standard operators, for any runtime: `images` [batch, channels, height, width]
  * (after the transforms that its metadata name) to `last_hidden_state` [batch, tokens, width] and `embedding`
- * [batch, features], what probes see. Returns the files, the model first.
+ * [batch, features], what probes see; with a classifier also `logits` [batch, classes]. Returns the files, the model first.
  */
-export function exportOnnx(frozen: FrozenEncoder, path: string, { externalAbove }: OnnxExportOptions = {}): string[] {
-  const { encoder } = frozen;
+export function exportOnnx(
+  frozen: FrozenEncoder,
+  path: string,
+  { externalAbove, classifier }: OnnxExportOptions = {},
+): string[] {
+  const { encoder, facts } = frozen;
   const images = imagesOf(frozen, 'images');
-  const outputs = { last_hidden_state: encoder.tokens(images), embedding: encoder.represent(images) };
-  return writeOnnx(frozen, path, { images }, outputs, externalAbove);
+  const embedding = encoder.represent(images);
+  const outputs = { last_hidden_state: encoder.tokens(images), embedding };
+  if (!classifier) return writeOnnx(frozen, path, { images }, outputs, externalAbove);
+  const { weight, bias, classes } = classifier;
+  const weights = new Map([...frozen.weights, ['classifier.weight', weight], ['classifier.bias', bias]] as const);
+  const [w, b] = [parameter('classifier.weight', weight.shape), parameter('classifier.bias', bias.shape)];
+  const classified = { ...frozen, weights, facts: { ...facts, classes: JSON.stringify(classes) } };
+  return writeOnnx(classified, path, { images }, { ...outputs, logits: linear(embedding, w, b) }, externalAbove);
 }
 
 /**
@@ -36,7 +54,10 @@ export function exportOnnx(frozen: FrozenEncoder, path: string, { externalAbove 
 export function exportTransformers(
   frozen: FrozenEncoder,
   folder: string,
-  { externalAbove, ...options }: OnnxExportOptions & Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> = {},
+  {
+    externalAbove,
+    ...options
+  }: Pick<OnnxExportOptions, 'externalAbove'> & Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> = {},
 ): string[] {
   const config = vitOf(frozen, 'a folder for transformers.js');
   withFileErrors('create', folder, () => fs.mkdirSync(join(folder, 'onnx'), { recursive: true }));

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
+import * as ort from 'onnxruntime-node';
 import { withFile } from '../../src/hub/files.js';
 import { readJsonl } from '../../src/hub/jsonl.js';
 import { openNpy } from '../../src/hub/npy.js';
+import { openOnnx } from '../../src/hub/onnx.js';
+import { loadFloat32, type StoredTensor } from '../../src/hub/raw.js';
 import { readCheckpointMeta } from '../../src/train/checkpoint.js';
 import { folder, jepa, start, writeConfig, writeImages } from './command.js';
 
@@ -126,7 +129,7 @@ const SMALL = [
 test('quickstart goes on with an interrupted run and replaces a finished one', async () => {
   const args = ['quickstart', ...SMALL, '--seed', '3', '--out', 'runs/quick'];
   const run = start([...args, '--minutes', '10']);
-  await run.until(/step \d+\/\d/);
+  await run.until(/step [\d,]+\/\d/);
   run.child.kill('SIGINT');
   const interrupted = await run.outcome;
   assert.equal(interrupted.code, 130, interrupted.stderr);
@@ -203,6 +206,44 @@ test('an encoder is probed, embeds, searches and is exported', async () => {
   const web = await jepa('export', 'runs/a', '--out', 'web');
   assert.equal(web.code, 1);
   assert.match(web.stderr, /needs a ViT/);
+});
+
+test('fine-tuning is set against the frozen encoder and random weights, and gives a classifier', async () => {
+  const tuned = await jepa(
+    'finetune',
+    'runs/a',
+    '--labels',
+    '20',
+    '--epochs',
+    '2',
+    '--out',
+    'classifier.onnx',
+    '--json',
+  );
+  assert.equal(tuned.code, 0, tuned.stderr);
+  const { classes, trainImages, steps, finetuned, frozen, scratch } = JSON.parse(tuned.stdout);
+  assert.deepEqual([classes, trainImages, steps], [['bright', 'dark'], 40, 2]);
+  for (const { accuracy } of [finetuned, frozen, scratch]) assert.ok(accuracy >= 0 && accuracy <= 1);
+  assert.match(tuned.stderr, /fine-tuning\nstep 1\/2 .*the same from random weights\nstep 1\/2 /s);
+  const wrong = await jepa('finetune', 'runs/a', '--labels', 'some');
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.stderr, /--labels some: give a share as 1%, or a number of each class as 10/);
+
+  // The model is embedding x weight + bias of its own initializers.
+  const path = join(folder, 'classifier.onnx');
+  const { initializers } = openOnnx(path).graph;
+  const weights = (name: string) => loadFloat32(initializers.get(name)?.tensor as StoredTensor, name).data;
+  const session = await ort.InferenceSession.create(path);
+  const pixels = Float32Array.from({ length: 3 * 256 }, (_, i) => ((i * 37) % 101) / 101);
+  const { embedding, logits } = await session.run({ images: new ort.Tensor('float32', pixels, [3, 1, 16, 16]) });
+  await session.release();
+  assert.deepEqual(logits.dims, [3, 2]);
+  const [w, b] = [weights('classifier.weight'), weights('classifier.bias')];
+  for (let i = 0; i < 6; i++) {
+    const row = (embedding.data as Float32Array).subarray(Math.floor(i / 2) * 32, (Math.floor(i / 2) + 1) * 32);
+    const expected = row.reduce((sum, x, j) => sum + x * w[(i % 2) * 32 + j], b[i % 2]);
+    assert.ok(Math.abs(Number(logits.data[i]) - expected) < 1e-5);
+  }
 });
 
 test('inspect counts images and names damaged ones', async () => {
