@@ -128,8 +128,8 @@ const SMALL = [
 
 test('quickstart goes on with an interrupted run and replaces a finished one', async () => {
   const args = ['quickstart', ...SMALL, '--seed', '3', '--out', 'runs/quick'];
-  const run = start([...args, '--minutes', '10']);
-  await run.until(/step [\d,]+\/\d/);
+  const run = start([...args, 'train.steps=100000']);
+  await run.until(/step 1\//);
   run.child.kill('SIGINT');
   const interrupted = await run.outcome;
   assert.equal(interrupted.code, 130, interrupted.stderr);
@@ -137,9 +137,8 @@ test('quickstart goes on with an interrupted run and replaces a finished one', a
   const other = await jepa(...args, 'train.steps=4');
   assert.equal(other.code, 2);
   assert.match(other.stderr, /going on with it .*\n.*was started with train\.\w+=/s);
-  const resumed = start([...args, '--minutes', '10']);
-  await resumed.until(/going on after step [\d,]+/);
-  await resumed.until(/step [\d,]+\/\d/);
+  const resumed = start([...args, 'train.steps=100000']);
+  await resumed.until(/going on after step [\d,]+; .*\nstep [\d,]+\/100,000 /);
   resumed.child.kill('SIGKILL');
   await resumed.outcome;
 
