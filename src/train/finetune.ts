@@ -27,6 +27,8 @@ import { type Score, scoreOf } from './score.js';
 /** How an encoder and a linear classifier on it are trained with labels (I-JEPA, appendix A.1: AdamW, cosine, layer decay). */
 export interface FinetuneSettings {
   readonly epochs: number;
+  /** Where there are few labels, go on for so many steps. */
+  readonly leastSteps: number;
   readonly batchSize: number;
   readonly lr: number;
   /** Share of the steps over which the rate rises from 0. */
@@ -39,10 +41,16 @@ export interface FinetuneSettings {
   readonly dropPath: number;
   /** Bound on the norm of the gradient; 0: none. */
   readonly clip: number;
+  /**
+   * Where the classifier of the pretrained encoder begins: as the linear probe of the frozen one, so that features are not
+   * spoilt while it finds its way (Kumar et al., ICLR 2022), or at random, as in the paper.
+   */
+  readonly classifier: 'probe' | 'random';
 }
 
 export const FINETUNE_DEFAULTS: FinetuneSettings = {
   epochs: 10,
+  leastSteps: 300,
   batchSize: 128,
   lr: 1e-3,
   warmup: 0.1,
@@ -51,6 +59,7 @@ export const FINETUNE_DEFAULTS: FinetuneSettings = {
   labelSmoothing: 0.1,
   dropPath: 0,
   clip: 1,
+  classifier: 'probe',
 };
 
 export interface FinetuneOptions {
@@ -112,7 +121,7 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
   const { train: all, test, classes } = labelledParts(options.train, options.test);
   const train = chosen(all, options.labels, seed);
   const batchSize = Math.min(settings.batchSize, train.length);
-  const steps = Math.max(1, Math.round((settings.epochs * train.length) / batchSize));
+  const steps = Math.max(1, settings.leastSteps, Math.round((settings.epochs * train.length) / batchSize));
   const engine = options.engine ?? (await createEngine());
   try {
     const rows = await extractFeatures(engine, encoder, train, loading);
@@ -120,7 +129,7 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     const labels = rows.indices.map((i) => train.labels[i]);
     const held = labelShare({ ...train, length: labels.length, labels }, HELD_OUT, seed);
     const probe = await linearProbe(engine, rows.rows, testRows.rows, labels, held, classes.length);
-    const predictions = (await probe.scores()).predictions;
+    const { predictions, model } = await probe.scores();
     await probe.close();
     const frozen = scoreOf(
       predictions,
@@ -128,11 +137,10 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     );
 
     const task = { ...options, engine, settings, train, test, classes: classes.length, batchSize, steps, seed };
-    const finetuned = await trainClassifier('pretrained', encoder, task);
-    const scratch = await trainClassifier('scratch', randomEncoder(encoder, seed), {
-      ...task,
-      settings: { ...settings, layerDecay: 1 },
-    });
+    const first = settings.classifier === 'probe' ? { weight: model.weights, bias: model.intercepts } : undefined;
+    const finetuned = await trainClassifier('pretrained', encoder, task, first);
+    const plain = { ...task, settings: { ...settings, layerDecay: 1 } };
+    const scratch = await trainClassifier('scratch', randomEncoder(encoder, seed), plain);
     return { classes, trainImages: train.length, testImages: test.length, steps, finetuned, frozen, scratch };
   } finally {
     if (!options.engine) await engine.close();
@@ -159,7 +167,12 @@ interface Task extends Omit<FinetuneOptions, 'settings'> {
   readonly seed: number;
 }
 
-async function trainClassifier(from: Beginning, start: FrozenEncoder, task: Task): Promise<TrainedClassifier> {
+async function trainClassifier(
+  from: Beginning,
+  start: FrozenEncoder,
+  task: Task,
+  first?: TrainedClassifier['classifier'],
+): Promise<TrainedClassifier> {
   const started = performance.now();
   const { engine, settings, train, test, classes, steps, seed, loading = {} } = task;
   const { encoder } = start;
@@ -175,7 +188,11 @@ async function trainClassifier(from: Beginning, start: FrozenEncoder, task: Task
   const rest = [...encoder.module.tensors.values()].filter((tensor) => !ordered.includes(tensor));
   const state = await engine.createState([...ordered, ...rest]);
   await state.write(start.weights);
-  await state.write(initialValues(head, createRandom(seed, 'classifier')));
+  await state.write(
+    first
+      ? new Map(Object.entries(first).map(([name, value]) => [`${head.prefix}${name}`, value]))
+      : initialValues(head, createRandom(seed, 'classifier')),
+  );
 
   const images = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
   const labels = input('labels', ['batch'], 'int32');

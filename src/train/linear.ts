@@ -27,6 +27,11 @@ export interface Axes {
   readonly test: HostTensor<'float32'>;
   /** Variance along each axis. */
   readonly variances: Float64Array;
+  /** A classifier of the features as they were given: weights [classes, width] and intercepts. */
+  forFeatures(
+    classifier: Classifier,
+    classes: number,
+  ): { weights: HostTensor<'float32'>; intercepts: HostTensor<'float32'> };
 }
 
 /** Rows of one run: with their products they stay near the caches of two workers. */
@@ -79,13 +84,31 @@ export async function principalAxes(engine: Engine, train: Rows, test: Rows): Pr
     }
     return float32([x.shape[0], kept.length], out);
   };
-  const result = {
-    train: await all(train),
-    test: await all(test),
-    variances: Float64Array.from(kept, (k) => values[k]),
-  };
+  const turnedTrain = await all(train);
+  const turnedTest = await all(test);
   await turn.close();
-  return result;
+  return {
+    train: turnedTrain,
+    test: turnedTest,
+    variances: Float64Array.from(kept, (k) => values[k]),
+    forFeatures: ({ parameters }, classes) => {
+      const weights = new Float32Array(classes * width);
+      const intercepts = Float64Array.from(parameters.subarray(classes * kept.length));
+      for (let c = 0; c < classes; c++) {
+        for (let j = 0; j < width; j++) {
+          let weight = 0;
+          for (let k = 0; k < kept.length; k++) weight += parameters[c * kept.length + k] * axes[j * kept.length + k];
+          weight *= inverse[j];
+          weights[c * width + j] = weight;
+          intercepts[c] -= weight * mean[j];
+        }
+      }
+      return {
+        weights: float32([classes, width], weights),
+        intercepts: float32([classes], Float32Array.from(intercepts)),
+      };
+    },
+  };
 }
 
 function* chunks(x: Rows): Generator<{ from: number; chunk: Rows }> {
@@ -274,7 +297,13 @@ export interface LinearProbe {
   readonly classifiers: LinearClassifiers;
   readonly sweep: Sweep;
   /** Fits all training images with the chosen penalty. */
-  scores(): Promise<{ readonly predictions: Int32Array; readonly penalty: number; readonly heldOut: number }>;
+  scores(): Promise<{
+    readonly predictions: Int32Array;
+    readonly penalty: number;
+    readonly heldOut: number;
+    /** The classifier, for features as they were given. */
+    readonly model: ReturnType<Axes['forFeatures']>;
+  }>;
   close(): Promise<void>;
 }
 
@@ -286,7 +315,7 @@ export async function linearProbe(
   held: Int32Array,
   count: number,
 ): Promise<LinearProbe> {
-  const { train, test, variances } = await principalAxes(engine, trainRows, testRows);
+  const { train, test, variances, forFeatures } = await principalAxes(engine, trainRows, testRows);
   const classifiers = await linearClassifiers(engine, variances, count);
   const sweep = await sweepPenalty(classifiers, train, labels, held);
   return {
@@ -298,7 +327,8 @@ export async function linearProbe(
     scores: async () => {
       const { penalty, parameters } = sweep.classifier;
       const all = await classifiers.fit(train, labels, penalty, { start: parameters });
-      return { predictions: await classifiers.predict(all, test), penalty, heldOut: sweep.accuracy };
+      const predictions = await classifiers.predict(all, test);
+      return { predictions, penalty, heldOut: sweep.accuracy, model: forFeatures(all, count) };
     },
     close: () => classifiers.close(),
   };

@@ -41,7 +41,7 @@ describe('fine-tuning', () => {
       test,
       engine,
       augmentation: plain,
-      settings: { epochs: 6, batchSize: 32, lr: 3e-3 },
+      settings: { epochs: 6, leastSteps: 0, batchSize: 32, lr: 3e-3 },
       onStep: (info) => steps.push(info),
     });
     assert.deepEqual([result.trainImages, result.testImages, result.steps], [400, 200, 75]);
@@ -67,7 +67,7 @@ describe('fine-tuning', () => {
 
   it('gives both the same budget: random weights without layer decay train as from scratch', async () => {
     const encoder = randomEncoder(untrained(smallConv), 0);
-    const settings = { epochs: 2, batchSize: 40, layerDecay: 1 };
+    const settings = { epochs: 2, leastSteps: 0, batchSize: 40, layerDecay: 1, classifier: 'random' as const };
     const result = await finetune({
       encoder,
       train,
@@ -82,13 +82,37 @@ describe('fine-tuning', () => {
     assert.equal(result.finetuned.accuracy, result.scratch.accuracy);
   });
 
+  it('begins as the linear probe of the frozen encoder', async () => {
+    const encoder = randomEncoder(untrained(smallConv), 0);
+    const settings = { epochs: 1, leastSteps: 0, batchSize: 100, lr: 1e-9 };
+    const { finetuned, frozen, scratch } = await finetune({
+      encoder,
+      train,
+      test,
+      engine,
+      augmentation: plain,
+      settings,
+    });
+    // Next to nothing was learned since.
+    assert.ok(Math.abs(finetuned.accuracy - frozen.accuracy) <= 0.01);
+    assert.ok(frozen.accuracy > scratch.accuracy);
+  });
+
   it('lowers the rate from layer to layer, and drops branches of a ViT', async () => {
     const architecture = {
       kind: 'vit' as const,
       ...vitConfig({ imageSize: 12, patchSize: 3, channels: 1, width: 32, depth: 2, heads: 2 }),
     };
     const encoder = randomEncoder(untrained(architecture), 3);
-    const settings = { epochs: 2, batchSize: 40, layerDecay: 0.1, dropPath: 0.2, weightDecay: 0, warmup: 0 };
+    const settings = {
+      epochs: 2,
+      leastSteps: 0,
+      batchSize: 40,
+      layerDecay: 0.1,
+      dropPath: 0.2,
+      weightDecay: 0,
+      warmup: 0,
+    };
     const { finetuned } = await finetune({
       encoder,
       train,
