@@ -39,7 +39,8 @@ export async function finetune(
   const some = labelsOf(labels);
   const encoder = openEncoder(path);
   const data = await dataFor(path, encoder, images);
-  const settings = given({ epochs, lr, batchSize });
+  // Who asks for a number of epochs means it.
+  const settings = given({ epochs, leastSteps: epochs === undefined ? undefined : 1, lr, batchSize });
   const shown = showSteps();
   const started = performance.now();
   const result = await train({

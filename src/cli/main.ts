@@ -128,7 +128,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .argument('<encoder>', ENCODER)
     .argument('[images]', 'labelled images (default: those that the run trained on)')
     .option('--labels <some>', 'use so many labels of each class (10), or a share of all (1%)')
-    .option('--epochs <number>', 'passes over the labelled images (default: 10)', positive)
+    .option('--epochs <number>', 'passes over the labelled images (default: 10, at least 300 steps)', positive)
     .option('--lr <number>', 'learning rate of the classifier; earlier layers have less (default: 0.001)', positive)
     .option('--batch-size <number>', 'images of a step (default: 128)', whole)
     .option('--seed <number>', 'seed of order, augmentation and random weights (default: 0)', whole)
