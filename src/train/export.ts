@@ -9,77 +9,78 @@ import { ELEMENT_TYPES, EXTERNAL_LIMIT, encodeModel, type OnnxTensor } from '../
 import { linear } from '../graph/ops/product.js';
 import { mean } from '../graph/ops/reduce.js';
 import { optimize } from '../graph/passes/optimize.js';
-import { type InputAttrs, input, type Operator, parameter, parameterOperator, type Tensor } from '../graph/tensor.js';
+import {
+  type InputAttrs,
+  input,
+  type Operator,
+  parameter,
+  parameterOperator,
+  scope,
+  type Tensor,
+} from '../graph/tensor.js';
 import { type HuggingFaceOptions, writeHuggingFaceFolder } from '../hub/hf-ijepa.js';
 import type { VitConfig } from '../nn/vit.js';
 import type { FrozenEncoder } from './frozen.js';
 
-export interface OnnxExportOptions {
+/** A linear classifier on what probes see, as `finetune` returns it. */
+export interface Classification {
+  /** [classes, features] */
+  readonly weight: HostTensor<'float32'>;
+  /** [classes] */
+  readonly bias: HostTensor<'float32'>;
+  readonly classes: readonly string[];
+}
+
+export interface ExportOptions {
+  /** The model also gives `logits` [batch, classes]. */
+  readonly classifier?: Classification;
+}
+
+export interface OnnxExportOptions extends ExportOptions {
   /** Bytes of weights above which they go to `<name>_data` beside the model; a message of ONNX cannot exceed 2 GB. */
   readonly externalAbove?: number;
-  /** A classifier on the embedding, weight [classes, features] and bias [classes]: the model also gives `logits`. */
-  readonly classifier?: {
-    readonly weight: HostTensor<'float32'>;
-    readonly bias: HostTensor<'float32'>;
-    readonly classes: readonly string[];
-  };
 }
+
+export interface WeightsExportOptions extends ExportOptions, Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> {}
 
 /**
  * Writes an encoder as an ONNX model of standard operators, for any runtime: `images` [batch, channels, height, width]
  * (after the transforms that its metadata name) to `last_hidden_state` [batch, tokens, width] and `embedding`
- * [batch, features], what probes see; with a classifier also `logits` [batch, classes]. Returns the files, the model first.
+ * [batch, features], what probes see; with a classifier also `logits`. Returns the files, the model first.
  */
-export function exportOnnx(
-  frozen: FrozenEncoder,
-  path: string,
-  { externalAbove, classifier }: OnnxExportOptions = {},
-): string[] {
-  const { encoder, facts } = frozen;
+export function exportOnnx(frozen: FrozenEncoder, path: string, options: OnnxExportOptions = {}): string[] {
+  const { encoder } = frozen;
   const images = imagesOf(frozen, 'images');
   const embedding = encoder.represent(images);
   const outputs = { last_hidden_state: encoder.tokens(images), embedding };
-  if (!classifier) return writeOnnx(frozen, path, { images }, outputs, externalAbove);
-  const { weight, bias, classes } = classifier;
-  const weights = new Map([...frozen.weights, ['classifier.weight', weight], ['classifier.bias', bias]] as const);
-  const [w, b] = [parameter('classifier.weight', weight.shape), parameter('classifier.bias', bias.shape)];
-  const classified = { ...frozen, weights, facts: { ...facts, classes: JSON.stringify(classes) } };
-  return writeOnnx(classified, path, { images }, { ...outputs, logits: linear(embedding, w, b) }, externalAbove);
+  return writeOnnx(frozen, path, { images }, outputs, embedding, options);
 }
 
 /**
- * Writes a ViT as a folder that transformers.js (`pipeline('image-feature-extraction', './folder')`) and, with its
- * safetensors, Python's transformers load. `pooler_output` is the mean over tokens. Returns the files.
+ * Writes a ViT as a folder that transformers.js (`pipeline('image-feature-extraction', './folder')`, with a classifier
+ * `image-classification`) and, with its safetensors, Python's transformers load. `pooler_output` is the mean over tokens.
+ * Returns the files.
  */
 export function exportTransformers(
   frozen: FrozenEncoder,
   folder: string,
-  {
-    externalAbove,
-    ...options
-  }: Pick<OnnxExportOptions, 'externalAbove'> & Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> = {},
+  options: OnnxExportOptions & WeightsExportOptions = {},
 ): string[] {
   const config = vitOf(frozen, 'a folder for transformers.js');
   withFileErrors('create', folder, () => fs.mkdirSync(join(folder, 'onnx'), { recursive: true }));
   const pixels = imagesOf(frozen, 'pixel_values');
   const tokens = frozen.encoder.tokens(pixels);
-  const outputs = { last_hidden_state: tokens, pooler_output: mean(tokens, 1) };
+  const pooled = mean(tokens, 1);
+  const outputs = { last_hidden_state: tokens, pooler_output: pooled };
   const model = join(folder, 'onnx', 'model.onnx');
-  const files = writeOnnx(frozen, model, { pixel_values: pixels }, outputs, externalAbove);
+  const files = writeOnnx(frozen, model, { pixel_values: pixels }, outputs, pooled, options);
   // Browsers would ask for a quantised model otherwise, and would not look for external data.
   const settings = { dtype: 'fp32', ...(files.length > 1 && { use_external_data_format: true }) };
-  return [
-    ...files,
-    ...writeFolder(frozen, config, folder, { ...options, extra: { 'transformers.js_config': settings } }),
-  ];
+  return [...files, ...writeFolder(frozen, config, folder, options, { 'transformers.js_config': settings })];
 }
 
 /** Writes a ViT as safetensors with Hugging Face's names and configuration, for Python's transformers. Returns the files. */
-export function exportSafetensors(
-  frozen: FrozenEncoder,
-  folder: string,
-  options: Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> = {},
-): string[] {
+export function exportSafetensors(frozen: FrozenEncoder, folder: string, options: WeightsExportOptions = {}): string[] {
   return writeFolder(frozen, vitOf(frozen, 'a Hugging Face folder'), folder, options);
 }
 
@@ -93,10 +94,18 @@ function vitOf({ name, encoder }: FrozenEncoder, what: string): VitConfig {
 const imagesOf = ({ encoder }: FrozenEncoder, name: string): Tensor =>
   input(name, ['batch', encoder.channels, ...encoder.imageSize]);
 
-function writeFolder(frozen: FrozenEncoder, config: VitConfig, folder: string, options: HuggingFaceOptions): string[] {
+function writeFolder(
+  frozen: FrozenEncoder,
+  config: VitConfig,
+  folder: string,
+  { classifier, dtype, maxShardBytes }: WeightsExportOptions,
+  extra?: HuggingFaceOptions['extra'],
+): string[] {
   const { prefix } = frozen.encoder.module;
   const weights = new Map(Array.from(frozen.weights, ([name, value]) => [name.slice(prefix.length), value]));
-  writeHuggingFaceFolder(folder, { config, weights, transforms: parseTransforms(frozen.transforms) }, options);
+  const transforms = parseTransforms(frozen.transforms);
+  const model = { config, weights, transforms, ...(classifier && { classifier, labels: classifier.classes }) };
+  writeHuggingFaceFolder(folder, model, { dtype, maxShardBytes, extra });
   return fs
     .readdirSync(folder)
     .filter((name) => /^(config|preprocessor_config|model.*)\.(json|safetensors)$/.test(name))
@@ -108,9 +117,19 @@ function writeOnnx(
   frozen: FrozenEncoder,
   path: string,
   inputs: Readonly<Record<string, Tensor>>,
-  outputs: Readonly<Record<string, Tensor>>,
-  externalAbove = EXTERNAL_LIMIT,
+  encoded: Readonly<Record<string, Tensor>>,
+  features: Tensor,
+  { classifier, externalAbove = EXTERNAL_LIMIT }: OnnxExportOptions,
 ): string[] {
+  const values = new Map(frozen.weights);
+  const outputs = { ...encoded };
+  if (classifier) {
+    const leaf = (name: 'weight' | 'bias'): Tensor => {
+      values.set(`classifier.${name}`, classifier[name]);
+      return parameter(`classifier.${name}`, classifier[name].shape);
+    };
+    outputs.logits = scope('classifier', () => linear(features, leaf('weight'), leaf('bias')));
+  }
   const names = Object.keys(outputs);
   const optimised = optimize(Object.values(outputs));
   const order = reachable(optimised);
@@ -129,7 +148,7 @@ function writeOnnx(
   if (foreign) throw new JepaError(`${path}: ${foreign.opType} (${foreign.name}) is no standard operator of ONNX`);
 
   const weights = parameters.map(({ name }): OnnxTensor => {
-    const value = frozen.weights.get(name);
+    const value = values.get(name);
     if (!value) throw new JepaError(`${frozen.name}: the weights lack ${name}`);
     const data = new Uint8Array(value.data.buffer, value.data.byteOffset, value.data.byteLength);
     return { name, elementType: ELEMENT_TYPES.float32, shape: value.shape, data };
@@ -137,7 +156,7 @@ function writeOnnx(
   const model = { ...graph, inputs: graph.inputs.slice(0, given.length), constants: [...weights, ...graph.constants] };
   const bytes = weights.reduce((sum, { data }) => sum + data.length, 0);
   const dataFile = bytes > externalAbove ? `${basename(path)}_data` : undefined;
-  const files = encodeModel(model, { metadata: metadataOf(frozen), externalFile: dataFile });
+  const files = encodeModel(model, { metadata: metadataOf(frozen, classifier), externalFile: dataFile });
 
   // The data first: a model that is there is complete.
   const dataPath = join(dirname(path), `${basename(path)}_data`);
@@ -146,7 +165,10 @@ function writeOnnx(
   return dataFile ? [path, dataPath] : [path];
 }
 
-function metadataOf({ name, encoder, transforms, facts }: FrozenEncoder): Record<string, string> {
+function metadataOf(
+  { name, encoder, transforms, facts }: FrozenEncoder,
+  classifier: Classification | undefined,
+): Record<string, string> {
   const [height, width] = encoder.imageSize;
   return {
     source: name,
@@ -154,5 +176,6 @@ function metadataOf({ name, encoder, transforms, facts }: FrozenEncoder): Record
     architecture: JSON.stringify(encoder.architecture),
     image: `${encoder.channels} x ${height} x ${width}, values 0 to 1 before the transforms' normalisation`,
     transforms: JSON.stringify(parseTransforms(transforms)),
+    ...(classifier && { classes: JSON.stringify(classifier.classes) }),
   };
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { HostTensor } from '../../src/base/tensor.js';
+import { float32, type HostTensor } from '../../src/base/tensor.js';
 import { parseTransforms } from '../../src/data/transforms.js';
 import { mean } from '../../src/graph/ops/reduce.js';
 import { input } from '../../src/graph/tensor.js';
@@ -108,6 +108,29 @@ describe('ONNX', () => {
     assertClose(got.embedding, (await onEngine(frozen, pixels)).embedding);
   });
 
+  it('a classifier comes along, with the names of its classes', async () => {
+    const frozen = untrained(smallConv);
+    const { features } = frozen.encoder;
+    const weight = float32(
+      [3, features],
+      Float32Array.from({ length: 3 * features }, (_, i) => Math.cos(i)),
+    );
+    const bias = float32([3], [0.5, -1, 2]);
+    const path = join(folder, 'classifier.onnx');
+    exportOnnx(frozen, path, { classifier: { weight, bias, classes: ['a', 'b', 'c'] } });
+    const pixels = randomImages(2, frozen);
+    const { embedding } = await onEngine(frozen, pixels);
+    const expected = Float32Array.from({ length: 6 }, (_, at) => {
+      const [image, c] = [Math.floor(at / 3), at % 3];
+      let sum = bias.data[c];
+      for (let j = 0; j < features; j++)
+        sum += Number(embedding.data[image * features + j]) * weight.data[c * features + j];
+      return sum;
+    });
+    assertClose((await inRuntime('cpu', path, 'images', pixels)).logits, float32([2, 3], expected));
+    assert.deepEqual(JSON.parse(openOnnx(path).metadata.classes), ['a', 'b', 'c']);
+  });
+
   it('does not write a model without its weights', () => {
     const frozen = untrained(smallVit());
     const weights = new Map([...frozen.weights].slice(1));
@@ -149,6 +172,18 @@ describe('folders', () => {
     assert.equal(config.depth, 5);
     assert.equal(weights.size, frozen.weights.size);
     for (const [name, value] of weights) assert.deepEqual(value.data, frozen.weights.get(`encoder.${name}`)?.data);
+  });
+
+  it('with a classifier they are for image classification', () => {
+    const frozen = untrained(smallVit());
+    const classifier = { weight: float32([2, 32], new Float32Array(64).fill(0.5)), bias: float32([2], [1, -1]) };
+    const out = join(folder, 'classes');
+    exportTransformers(frozen, out, { classifier: { ...classifier, classes: ['cat', 'dog'] } });
+    const read = readHuggingFaceFolder(out);
+    assert.deepEqual(read.labels, ['cat', 'dog']);
+    assert.deepEqual(read.classifier, classifier);
+    const names = openOnnx(join(out, 'onnx', 'model.onnx')).graph.outputs.map(({ name }) => name);
+    assert.deepEqual(names, ['last_hidden_state', 'pooler_output', 'logits']);
   });
 
   it('a conv net is refused with the way out', () => {
