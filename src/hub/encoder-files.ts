@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import { quoted } from '../base/json.js';
 import type { PredictorConfig } from '../nn/predictor.js';
 import { gridOf, VIT_SIZES, type VitConfig } from '../nn/vit.js';
 import { withFile } from './files.js';
@@ -14,7 +15,6 @@ import {
   predictorShapes,
   stripPrefixes,
 } from './ijepa-names.js';
-import { quoted } from './json.js';
 import { describeTorchValue, isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
 import { loadFloat32, type StoredTensor } from './raw.js';
 import { openWeights } from './weights.js';

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import { isJsonObject, type Json, type JsonObject, quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { VitConfig } from '../nn/vit.js';
 import {
@@ -13,7 +14,6 @@ import {
   type LoadedEncoder,
 } from './ijepa-names.js';
 import { imageProcessorConfig, parseImageProcessor } from './image-processor.js';
-import { isJsonObject, type Json, type JsonObject, quoted } from './json.js';
 import { loadFloat32, narrowFloat32 } from './raw.js';
 import type { Writable } from './safetensors.js';
 import { openWeights, readJsonFile, writeWeights } from './weights.js';

@@ -1,11 +1,11 @@
 import { JepaError } from '../base/errors.js';
+import { quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { Transform } from '../data/transforms.js';
 import type { PredictorConfig } from '../nn/predictor.js';
 import { blocksSpec, linearSpec, normSpec } from '../nn/transformer.js';
 import { gridOf, type VitConfig } from '../nn/vit.js';
 import type { ParameterSpec } from '../nn/weights.js';
-import { quoted } from './json.js';
 
 /** Parameters by official name. */
 export type EncoderWeights = Map<string, HostTensor<'float32'>>;

@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
+import { isJsonObject, type Json, type JsonObject, quoted } from '../base/json.js';
 import { parseTransforms, type Transform, type TransformInput } from '../data/transforms.js';
-import { isJsonObject, type Json, type JsonObject, quoted } from './json.js';
 
 const RESAMPLE = { bilinear: 2, bicubic: 3 } as const;
 

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { withFileErrors, writeFileAtomic, writeFully } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import { decodeUtf8, isJsonObject, type JsonObject, parseJson } from '../base/json.js';
 import { withFile } from './files.js';
-import { decodeUtf8, isJsonObject, type JsonObject, parseJson } from './json.js';
 
 /** The records of a JSON Lines log. */
 export interface JsonlLog {

@@ -1,6 +1,6 @@
 import { zipSync } from 'fflate';
 import { JepaError } from '../base/errors.js';
-import { decodeUtf8, quoted } from './json.js';
+import { decodeUtf8, quoted } from '../base/json.js';
 import { byteLengthOf, type FileDType, gatherStrided, type StoredTensor } from './raw.js';
 import { byCodePoint, concatBytes, toStored, type Writable } from './safetensors.js';
 import type { ByteSource } from './source.js';

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import { JepaError } from '../base/errors.js';
+import { decodeUtf8, quoted } from '../base/json.js';
 import { fileSource } from './files.js';
-import { decodeUtf8, quoted } from './json.js';
 import { byteLengthOf, FILE_DTYPES, type FileDType, type StoredTensor } from './raw.js';
 import type { ByteSource } from './source.js';
 import { floatOf, packedIntegers, type WireField, wireFields } from './wire.js';

@@ -8,8 +8,8 @@ import {
 } from 'hyparquet';
 import { ByteWriter, ParquetWriter } from 'hyparquet-writer';
 import { JepaError } from '../base/errors.js';
+import { quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
-import { quoted } from './json.js';
 import type { ByteSource } from './source.js';
 
 /** What `jepa embed` writes: one row an item. */

@@ -1,5 +1,5 @@
 import { JepaError } from '../base/errors.js';
-import { decodeUtf8, quoted } from './json.js';
+import { decodeUtf8, quoted } from '../base/json.js';
 
 /**
  * What a pickle may hold here. Dictionaries are Maps; tuples and lists are arrays; integers are numbers where exact and

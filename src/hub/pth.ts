@@ -1,5 +1,5 @@
 import { JepaError } from '../base/errors.js';
-import { quoted } from './json.js';
+import { quoted } from '../base/json.js';
 import { type PickleArray, type PickleGlobal, type PickleRules, type PickleValue, readPickle } from './pickle.js';
 import { byteLengthOf, FILE_DTYPES, type FileDType, gatherStrided, type StoredTensor } from './raw.js';
 import { concatBytes } from './safetensors.js';

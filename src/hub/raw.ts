@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
+import { quoted } from '../base/json.js';
 import { type HostData, type HostDType, type HostTensor, sizeOf } from '../base/tensor.js';
-import { quoted } from './json.js';
 
 /**
  * Bits of one element of every type that tensor files hold, under the names of safetensors. The order is that in which

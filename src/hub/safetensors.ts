@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
+import { decodeUtf8, isJsonObject, type Json, parseJson, quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
-import { decodeUtf8, isJsonObject, type Json, parseJson, quoted } from './json.js';
 import { byteLengthOf, FILE_DTYPES, isFileDType, loadTensor, type StoredTensor, storeTensor } from './raw.js';
 import { type ByteSource, bytesSource } from './source.js';
 

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { withFileErrors, writeFully } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
-import { decodeUtf8 } from './json.js';
+import { decodeUtf8 } from '../base/json.js';
 import { doubleOf, floatOf, type WireField, wire, wireFields, wireMessage } from './wire.js';
 
 /** TensorBoard event files (specs/formats.md 11). */

@@ -2,8 +2,8 @@ import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import { decodeUtf8, isJsonObject, type JsonObject, parseJson, quoted } from '../base/json.js';
 import { fileSource } from './files.js';
-import { decodeUtf8, isJsonObject, type JsonObject, parseJson, quoted } from './json.js';
 import type { StoredTensor } from './raw.js';
 import { byCodePoint, openSafetensors, safetensorsPieces, toStored, type Writable } from './safetensors.js';
 

@@ -1,6 +1,6 @@
 import { Inflate } from 'fflate';
 import { JepaError } from '../base/errors.js';
-import { decodeUtf8, quoted } from './json.js';
+import { decodeUtf8, quoted } from '../base/json.js';
 import { type ByteSource, sliceSource } from './source.js';
 
 /** A member of an open zip archive. */

@@ -7,7 +7,7 @@ import { JepaError } from '../../src/base/errors.js';
 import type { HostTensor } from '../../src/base/tensor.js';
 import { parseSafetensors } from '../../src/hub/safetensors.js';
 
-/** A case of the files under test/fixtures/formats (their README is that of the golden area `formats`). */
+/** A case of the golden area `formats`. */
 export interface FormatCase {
   readonly name: string;
   readonly kind: 'good' | 'bad';
@@ -20,7 +20,7 @@ export interface FormatCase {
 }
 
 export const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
-export const fixtures = join(packageFolder, 'test', 'fixtures', 'formats');
+export const fixtures = join(packageFolder, 'test', 'golden', 'formats');
 export const golden = join(packageFolder, 'test', 'golden');
 
 const cases = JSON.parse(readFileSync(join(fixtures, 'cases.json'), 'utf8')).cases as FormatCase[];
