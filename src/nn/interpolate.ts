@@ -1,5 +1,5 @@
 import { type ResizeOptions, resize } from '../graph/ops/image.js';
-import { reshape, transpose } from '../graph/ops/move.js';
+import { narrow, reshape, transpose } from '../graph/ops/move.js';
 import { operatorError, type Tensor } from '../graph/tensor.js';
 
 /**
@@ -10,8 +10,9 @@ import { operatorError, type Tensor } from '../graph/tensor.js';
  * - `dino` (DINO, DINOv2): the same with step old / (new + 0.1).
  * - `antialiased` (timm, DINOv2 with registers): cubic with a = -0.5, stretched when shrinking.
  * - `linear` (V-JEPA's video model): linear along each axis.
+ * - `vjepa2` (V-JEPA 2 with a table): the same, but clips that are only shorter take the first frames of the table.
  */
-export type PositionRule = 'hugging-face' | 'vjepa-image' | 'dino' | 'antialiased' | 'linear';
+export type PositionRule = 'hugging-face' | 'vjepa-image' | 'dino' | 'antialiased' | 'linear' | 'vjepa2';
 
 /**
  * A position table [1, product of `from`, width] for another grid (rows and columns, or frames, rows and columns). The same
@@ -33,12 +34,15 @@ export function interpolatePositions(
     );
   }
   if (axes.every((i) => from[i] === to[i])) return table;
+  if (rule === 'vjepa2' && to[0] < from[0] && axes.slice(1).every((i) => from[i] === to[i]))
+    return narrow(table, 1, 0, count(to));
   const options: Record<PositionRule, () => ResizeOptions> = {
     'hugging-face': () => ({ mode: 'bicubic' }),
     'vjepa-image': () => ({ mode: 'bicubic', scales: axes.map(() => Math.sqrt(count(to) / count(from))) }),
     dino: () => ({ mode: 'bicubic', scales: axes.map((i) => (to[i] + 0.1) / from[i]) }),
     antialiased: () => ({ mode: 'bicubic', antialias: true }),
     linear: () => ({ mode: 'linear' }),
+    vjepa2: () => ({ mode: 'linear' }),
   };
   const width = table.shape[2];
   const rank = from.length;

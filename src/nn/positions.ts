@@ -1,4 +1,15 @@
-/** Sine-cosine position tables (Attention Is All You Need, section 3.5; I-JEPA and V-JEPA in two dimensions). */
+import { JepaError } from '../base/errors.js';
+
+/** Sine-cosine position tables (Attention Is All You Need, section 3.5; I-JEPA in two dimensions, V-JEPA in three). */
+
+/**
+ * Fixed tables of published models.
+ *
+ * - `column-first` (I-JEPA), `row-first` (V-JEPA's image model): half of the width for each axis of an image.
+ * - `uniform` (V-JEPA): 2 ceil(width / 6) numbers for time, row and column each, what is too much cut off at the end.
+ * - `half-time` (V-JEPA without its `uniform_power`): half of the width for time, a quarter each for row and column.
+ */
+export type PositionTable = 'column-first' | 'row-first' | 'uniform' | 'half-time';
 
 /**
  * Codes of positions on one axis: `[sin(p w_k) ..., cos(p w_k) ...]` with w_k = 10000^(-k / (width / 2)).
@@ -41,4 +52,40 @@ export function gridPositions(
     }
   }
   return table;
+}
+
+/** The fixed table of a clip, [frames * rows * columns, width], columns fastest: codes of time, row, column. */
+export function clipPositions(
+  grid: readonly [frames: number, rows: number, columns: number],
+  width: number,
+  split: 'uniform' | 'half-time' = 'uniform',
+): Float32Array {
+  const each = 2 * Math.ceil(width / 6);
+  const widths = split === 'uniform' ? [each, each, each] : [width / 2, width / 4, width / 4];
+  const codes = grid.map((length, axis) =>
+    sineCosine(
+      Array.from({ length }, (_, i) => i),
+      widths[axis],
+    ),
+  );
+  const starts = [0, widths[0], widths[0] + widths[1]];
+  const [frames, rows, columns] = grid;
+  const table = new Float32Array(frames * rows * columns * width);
+  for (let token = 0; token < frames * rows * columns; token++) {
+    const place = [Math.floor(token / (rows * columns)), Math.floor(token / columns) % rows, token % columns];
+    for (let axis = 0; axis < 3; axis++) {
+      const code = codes[axis].subarray(place[axis] * widths[axis], (place[axis] + 1) * widths[axis]);
+      table.set(code.subarray(0, Math.max(0, width - starts[axis])), token * width + starts[axis]);
+    }
+  }
+  return table;
+}
+
+/** The table of a grid of patches [rows, columns] or [frames, rows, columns]. */
+export function positionTable(grid: readonly number[], width: number, kind: PositionTable): Float32Array {
+  const fits = grid.length === (kind === 'uniform' || kind === 'half-time' ? 3 : 2);
+  if (!fits) throw new JepaError(`positions: a '${kind}' table does not fit a grid of [${grid}]`);
+  return kind === 'uniform' || kind === 'half-time'
+    ? clipPositions(grid as [number, number, number], width, kind)
+    : gridPositions(grid as [number, number], width, kind);
 }

@@ -1,9 +1,10 @@
 import { type Dim, mulDims } from '../graph/dims.js';
-import { add, gelu, mul } from '../graph/ops/elementwise.js';
-import { reshape, split, transpose } from '../graph/ops/move.js';
-import { layerNorm, softmax } from '../graph/ops/normalise.js';
+import { add, gelu, mul, silu } from '../graph/ops/elementwise.js';
+import { broadcastTo, expandDims, reshape, split, transpose } from '../graph/ops/move.js';
+import { layerNorm, maskScores, softmax } from '../graph/ops/normalise.js';
 import { linear, matmul } from '../graph/ops/product.js';
 import { scope, type Tensor } from '../graph/tensor.js';
+import { type Rotary, rotate } from './rope.js';
 import { type ParameterSpec, under, type Weights } from './weights.js';
 
 /** Shape of a stack of pre-norm transformer blocks, as I-JEPA and V-JEPA have them. */
@@ -16,7 +17,12 @@ export interface TransformerConfig {
   readonly qkvBias: boolean;
   /** Epsilon of the layer norms. */
   readonly eps: number;
+  /** Feed-forward part of a block; `gelu` by default. `swiglu` (an option of V-JEPA 2) has three matrices. */
+  readonly mlp?: 'gelu' | 'swiglu';
 }
+
+/** Hidden width of a SwiGLU that stands for an MLP of `mlpWidth`: two thirds, up to a multiple of 8 (V-JEPA 2, `modules.py`). */
+export const swigluWidth = (mlpWidth: number): number => 8 * Math.ceil(Math.trunc((2 * mlpWidth) / 3) / 8);
 
 /** Standard deviation of every linear weight's first value (I-JEPA, `init_weights`). */
 export const INIT_STD = 0.02;
@@ -46,11 +52,8 @@ export const normSpec = (name: string, width: number): [string, ParameterSpec][]
  * Parameters of a stack of blocks under their published names. `rescale` divides the output projections of block i = 1, 2,
  * ... by sqrt(2 i) at the start: the constructor of the reference does, but its training helper undoes it.
  */
-export function blocksSpec(
-  prefix: string,
-  { width, depth, mlpWidth, qkvBias }: TransformerConfig,
-  rescale = false,
-): [string, ParameterSpec][] {
+export function blocksSpec(prefix: string, config: TransformerConfig, rescale = false): [string, ParameterSpec][] {
+  const { width, depth, qkvBias } = config;
   return Array.from({ length: depth }, (_, i) => {
     const name = `${prefix}.${i}`;
     const outStd = rescale ? INIT_STD / Math.sqrt(2 * (i + 1)) : INIT_STD;
@@ -60,11 +63,24 @@ export function blocksSpec(
       [`${name}.attn.proj.weight`, normalInit([width, width], outStd)],
       [`${name}.attn.proj.bias`, fillInit([width], 0)],
       ...normSpec(`${name}.norm2`, width),
-      ...linearSpec(`${name}.mlp.fc1`, mlpWidth, width),
-      [`${name}.mlp.fc2.weight`, normalInit([width, mlpWidth], outStd)],
-      [`${name}.mlp.fc2.bias`, fillInit([width], 0)],
+      ...feedForwardSpec(`${name}.mlp`, config, outStd),
     ] as [string, ParameterSpec][];
   }).flat();
+}
+
+/** The feed-forward part of a block; `outStd` is the first spread of the matrix that leads back to the width. */
+export function feedForwardSpec(
+  name: string,
+  { width, mlpWidth, mlp: kind }: Pick<TransformerConfig, 'width' | 'mlpWidth' | 'mlp'>,
+  outStd = INIT_STD,
+): [string, ParameterSpec][] {
+  const out = (layer: string): [string, ParameterSpec][] => [
+    [`${name}.${layer}.weight`, normalInit([width, mlpWidth], outStd)],
+    [`${name}.${layer}.bias`, fillInit([width], 0)],
+  ];
+  return kind === 'swiglu'
+    ? [...linearSpec(`${name}.fc1`, mlpWidth, width), ...linearSpec(`${name}.fc2`, mlpWidth, width), ...out('fc3')]
+    : [...linearSpec(`${name}.fc1`, mlpWidth, width), ...out('fc2')];
 }
 
 export const norm = (x: Tensor, w: Weights, eps: number): Tensor =>
@@ -79,34 +95,53 @@ export interface DropPath {
   readonly mlp: (block: number) => Tensor;
 }
 
-export interface BlockOptions {
+export interface AttentionOptions {
   /** Return these tokens only: all tokens are attended to, but only these are asked about. */
   readonly select?: Select;
+  /** Turns queries and keys by their positions. */
+  readonly rotary?: Rotary;
+  /** bool [tokens, tokens]: where a query may look. Not together with `select`. */
+  readonly mask?: Tensor;
+}
+
+export interface BlockOptions extends AttentionOptions {
   readonly drop?: { readonly attention: Tensor; readonly mlp: Tensor };
 }
 
 /** x + attn(norm1(x)), then x + mlp(norm2(x)). Shapes: x [batch, tokens, width]. */
-export function block(x: Tensor, w: Weights, config: TransformerConfig, { select, drop }: BlockOptions = {}): Tensor {
+export function block(
+  x: Tensor,
+  w: Weights,
+  config: TransformerConfig,
+  { drop, ...attention }: BlockOptions = {},
+): Tensor {
   const branch = (y: Tensor, factor?: Tensor): Tensor => (factor ? mul(y, factor) : y);
   const { eps } = config;
-  const attended = scope('attn', () => attend(norm(x, under(w, 'norm1.'), eps), under(w, 'attn.'), config, select).out);
-  const kept = select ? select(x) : x;
+  const attended = scope(
+    'attn',
+    () => attend(norm(x, under(w, 'norm1.'), eps), under(w, 'attn.'), config, attention).out,
+  );
+  const kept = attention.select?.(x) ?? x;
   const middle = add(kept, branch(attended, drop?.attention));
   return scope('mlp', () =>
-    add(middle, branch(mlp(norm(middle, under(w, 'norm2.'), eps), under(w, 'mlp.')), drop?.mlp)),
+    add(middle, branch(mlp(norm(middle, under(w, 'norm2.'), eps), under(w, 'mlp.'), config), drop?.mlp)),
   );
 }
 
-/** fc2(gelu(fc1(x))). */
-export const mlp = (x: Tensor, w: Weights): Tensor =>
-  linear(gelu(linear(x, w('fc1.weight'), w('fc1.bias'))), w('fc2.weight'), w('fc2.bias'));
+/** fc2(gelu(fc1(x))), or fc3(silu(fc1(x)) * fc2(x)). */
+export function mlp(x: Tensor, w: Weights, { mlp: kind }: Pick<TransformerConfig, 'mlp'> = {}): Tensor {
+  const layer = (y: Tensor, name: string): Tensor => linear(y, w(`${name}.weight`), w(`${name}.bias`));
+  return kind === 'swiglu'
+    ? layer(mul(silu(layer(x, 'fc1')), layer(x, 'fc2')), 'fc3')
+    : layer(gelu(layer(x, 'fc1')), 'fc2');
+}
 
 /** Multi-head self-attention with one qkv projection; `probabilities` is the attention map [batch, heads, queries, keys]. */
 export function attend(
   x: Tensor,
   w: Weights,
   { heads, width, qkvBias }: TransformerConfig,
-  select?: Select,
+  { select, rotary, mask }: AttentionOptions = {},
 ): { out: Tensor; probabilities: Tensor } {
   const headWidth = width / heads;
   const weight = w('qkv.weight');
@@ -122,10 +157,22 @@ export function attend(
     parts = splitHeads(linear(x, weight, bias), 3, heads, headWidth);
   }
   const [q, k, v] = parts; // [batch, heads, tokens, headWidth]
-  const probabilities = softmax(matmul(q, k, { transposeB: true, alpha: 1 / Math.sqrt(headWidth) }));
+  const turned = rotary ? [turn(q, rotary, select), turn(k, rotary)] : [q, k];
+  const scores = matmul(turned[0], turned[1], { transposeB: true, alpha: 1 / Math.sqrt(headWidth) });
+  const probabilities = softmax(mask ? maskScores(scores, mask) : scores);
   const mixed = transpose(matmul(probabilities, v), [0, 2, 1, 3]); // [batch, queries, heads, headWidth]
   const joined = reshape(mixed, [mixed.shape[0], mixed.shape[1], width]);
   return { out: linear(joined, w('proj.weight'), w('proj.bias')), probabilities };
+}
+
+/** Turns x [batch, heads, tokens, headWidth], tokens that were selected by their own angles. */
+function turn(x: Tensor, { cos, sin }: Rotary, select?: Select): Tensor {
+  const [batch] = x.shape;
+  const own = (angles: Tensor): Tensor => {
+    if (!select) return expandDims(angles, 1);
+    return expandDims(select(broadcastTo(angles, [batch, ...angles.shape.slice(1)])), 1);
+  };
+  return rotate(x, own(cos), own(sin));
 }
 
 /** [batch, tokens, parts * width] -> `parts` tensors [batch, heads, tokens, headWidth]. */
@@ -140,6 +187,8 @@ function splitHeads(x: Tensor, parts: number, heads: number, headWidth: number):
 export interface BlocksOptions {
   /** Tokens that the last block returns (all by default). */
   readonly select?: Select;
+  readonly rotary?: Rotary;
+  readonly mask?: Tensor;
   readonly drop?: DropPath;
   /** Sees the output of every block. */
   readonly onBlock?: (output: Tensor, index: number) => void;
@@ -151,7 +200,7 @@ export function blocks(
   w: Weights,
   name: string,
   config: TransformerConfig,
-  { select, drop, onBlock }: BlocksOptions = {},
+  { select, drop, onBlock, rotary, mask }: BlocksOptions = {},
 ): Tensor {
   let tokens = x;
   for (let i = 0; i < config.depth; i++) {
@@ -159,6 +208,8 @@ export function blocks(
     tokens = scope(`${name}.${i}`, () =>
       block(tokens, under(w, `${name}.${i}.`), config, {
         select: last ? select : undefined,
+        rotary,
+        mask,
         drop: drop && { attention: drop.attention(i), mlp: drop.mlp(i) },
       }),
     );
