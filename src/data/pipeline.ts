@@ -10,10 +10,10 @@ import { affineWarp, splineField, warp } from './warp.js';
 type Draws = Pick<Random, 'uniform' | 'integer' | 'fillNormal'>;
 type Step<K extends Transform['kind']> = Extract<Transform, { kind: K }>;
 
-const between = (random: Draws, low: number, high: number) => low + (high - low) * random.uniform();
+const between = (random: Pick<Draws, 'uniform'>, low: number, high: number) => low + (high - low) * random.uniform();
 
 /** Rounds halves to the even neighbour, as Python's `round`. */
-function roundHalfEven(value: number): number {
+export function roundHalfEven(value: number): number {
   const rounded = Math.round(value);
   return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
 }
@@ -27,7 +27,7 @@ export function randomCropBox(
   height: number,
   scale: readonly [number, number],
   ratio: readonly [number, number],
-  random: Draws,
+  random: Pick<Draws, 'uniform' | 'integer'>,
 ): Box {
   for (let attempt = 0; attempt < 10; attempt++) {
     const area = width * height * between(random, scale[0], scale[1]);
