@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { float32 } from '../../src/base/tensor.js';
-import { DISTANCES, type Distance, meanEnergy, tokenEnergy } from '../../src/energy/distance.js';
+import { DISTANCES, type Distance, type DistanceName, meanEnergy, tokenEnergy } from '../../src/energy/distance.js';
 import { input, mul, sum } from '../../src/graph/index.js';
 import { assertGradient, assertNear, normals, numberOf, tableFeatures, valueAndGradients } from './numeric.js';
 
 test('means over the published table', async () => {
   const { a, b } = tableFeatures();
-  const published: Record<Distance, number> = {
+  const published: Record<DistanceName, number> = {
     'smooth-l1': 0.0223797339,
     l1: 0.184333358734,
     l2: 0.044759467819,
     cosine: 1 - 0.958057821579,
+    'normalised-l2': 2 - 2 * 0.958057821579,
   };
   for (const distance of DISTANCES) {
     const value = await numberOf((x, y) => meanEnergy(x, y, distance), a, b);
