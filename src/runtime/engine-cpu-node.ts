@@ -30,7 +30,7 @@ import {
 import { mergeProfiles } from './profile.js';
 import type { Engine, Feeds, Profile, Program, ProgramSpec, RunResult, State } from './program.js';
 import { type InTurn, turns } from './turns.js';
-import type { UpdateValues } from './update.js';
+import { clipSetOf, type UpdateValues } from './update.js';
 import { BYTES, type PhaseDefinition, type RunReply, type RunRequest } from './worker-protocol.js';
 
 interface CpuState extends State {
@@ -335,6 +335,7 @@ function programMemory(plan: Plan, state: CpuState, workers: number) {
           length,
           slots,
           scalars: update.rule.scalars,
+          clipSets: clipSetOf(update),
           loss: `output ${plan.outputs[plan.lossIndex].name}`,
           pieces: cutPieces(updated, update.rule.wholeTensors),
           plain: updateModel(update.rule, false, 'cpu'),

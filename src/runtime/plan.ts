@@ -22,7 +22,7 @@ import {
   type Tensor,
 } from '../graph/tensor.js';
 import type { Feeds, ProgramSpec } from './program.js';
-import type { UpdateRule } from './update.js';
+import { clipSetOf, MOST_CLIP_SETS, type UpdateRule } from './update.js';
 import { PREVIOUS } from './worker-protocol.js';
 
 /** A program's graph, differentiated, optimised and (for several workers) cut up: what every executor starts from. */
@@ -51,6 +51,11 @@ export function planProgram(spec: ProgramSpec, workers: number): Plan {
   const lossIndex = named.findIndex(([, tensor]) => tensor === spec.update?.loss);
   if (spec.update && lossIndex < 0) {
     throw new JepaError(`${spec.name}: the loss must be one of the program's outputs`);
+  }
+  if (spec.update && (clipSetOf(spec.update).includes(-1) || (spec.update.clipApart?.length ?? 0) > MOST_CLIP_SETS)) {
+    throw new JepaError(
+      `${spec.name}: every group must be in one of at most ${MOST_CLIP_SETS} sets that are clipped apart`,
+    );
   }
   const all = spec.update
     ? gradients(

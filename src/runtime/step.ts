@@ -6,7 +6,7 @@ import { concat, expandDims, reshape, split } from '../graph/ops/move.js';
 import { sum } from '../graph/ops/reduce.js';
 import { input, inScope, parameter, type Tensor } from '../graph/tensor.js';
 import { follow, nameOf, type Plan } from './plan.js';
-import type { UpdateSpec, UpdateValues } from './update.js';
+import { clipSetOf, type UpdateSpec, type UpdateValues } from './update.js';
 
 /** A whole training step, or a part of it, as one graph: what an executor with a single session runs. */
 
@@ -146,9 +146,20 @@ function addUpdate(
   outputs: { name: string; tensor: Tensor }[],
   renew: (name: string, tensor: Tensor) => void,
 ): void {
-  const norm = mul(sqrt(sumOfSquares([...gradients.values()])), leaf(SCALE, []));
-  outputs.push({ name: NORM, tensor: norm });
-  const scale = mul(leaf(SCALE, []), minimum(1, div(leaf(BOUND, []), add(norm, 1e-6))));
+  const clipSets = clipSetOf(update);
+  const sets = [...new Set(plan.gradients.map(({ group }) => clipSets[group]))].sort((a, b) => a - b);
+  const squares = sets.map((set) =>
+    sumOfSquares(
+      plan.gradients.flatMap(({ group, parameter: name }) =>
+        clipSets[group] === set ? [gradients.get(name) as Tensor] : [],
+      ),
+    ),
+  );
+  const normOf = (sum: Tensor): Tensor => mul(sqrt(sum), leaf(SCALE, []));
+  outputs.push({ name: NORM, tensor: normOf(squares.reduce((a, b) => add(a, b))) });
+  const scales = new Map(
+    sets.map((set, i) => [set, mul(leaf(SCALE, []), minimum(1, div(leaf(BOUND, []), add(normOf(squares[i]), 1e-6))))]),
+  );
   const renewed = new Map<string, Tensor>();
   for (const vector of vectorsOf(plan, update)) {
     const { group, members, shape } = vector;
@@ -160,7 +171,7 @@ function addUpdate(
     const gradient = join(members.map((m) => gradients.get(m.parameter) as Tensor));
     const slots = Object.fromEntries(update.rule.slots.map((slot) => [slot, leaf(slotName(slot, vector), shape)]));
     const scalars = Object.fromEntries(update.rule.scalars.map((name) => [name, leaf(scalarName(group, name), [])]));
-    const result = update.rule.update(old, mul(gradient, scale), slots, scalars);
+    const result = update.rule.update(old, mul(gradient, scales.get(clipSets[group]) as Tensor), slots, scalars);
     for (const slot of update.rule.slots) renew(slotName(slot, vector), result.slots[slot]);
     const parts =
       members.length > 1

@@ -41,7 +41,16 @@ export interface UpdateSpec {
   readonly groups: readonly (readonly Tensor[])[];
   /** Moving averages: target <- momentum * target + (1 - momentum) * online, after the update. */
   readonly followers: readonly { readonly target: Tensor; readonly online: Tensor }[];
+  /** Sets of groups (their numbers) that are clipped apart, each by its own norm (V-JEPA). Default: all together. */
+  readonly clipApart?: readonly (readonly number[])[];
 }
+
+/** Clip sets that a program may have. */
+export const MOST_CLIP_SETS = 64;
+
+/** Which set each group is clipped with. */
+export const clipSetOf = ({ groups, clipApart }: UpdateSpec): readonly number[] =>
+  groups.map((_, group) => (clipApart ? clipApart.findIndex((set) => set.includes(group)) : 0));
 
 /** What one update needs besides the data. */
 export interface UpdateValues {
@@ -51,6 +60,6 @@ export interface UpdateValues {
   readonly groups: readonly GroupHyper[];
   /** Momentum of the followers; 1 leaves them alone. */
   readonly momentum: number;
-  /** Bound on the global norm of the gradient; none by default. */
+  /** Bound on the norm of the gradient (of each of the sets that are clipped apart); none by default. */
   readonly clipNorm?: number;
 }

@@ -29,7 +29,7 @@ const {
   sums: SharedArrayBuffer;
 };
 const control = new Int32Array(controlBuffer);
-/** Every worker's sum of squared gradients, for the global norm. */
+/** Every worker's sum of squared gradients of each set that is clipped, [sets, workers], for the norms. */
 const sums = new Float64Array(sumsBuffer);
 
 type Session = InferenceSession;
@@ -365,7 +365,9 @@ async function update(
   state.reduce.set(active.length, sumSession);
   const accumulating = !(plan.begin && plan.finish);
   if (accumulating && !state.accumulated) state.accumulated = new Float32Array(state.definition.length);
-  let squares = state.spoiled ? Number.NaN : 0;
+  const { clipSets } = state.definition;
+  const sets = Math.max(1, ...clipSets.map((set) => set + 1));
+  const squares = Array<number>(sets).fill(state.spoiled ? Number.NaN : 0);
   for (const { group, offset, length } of mine) {
     if (group < 0) continue;
     const feeds: Record<string, Tensor> = {};
@@ -378,22 +380,21 @@ async function update(
       const part = state.gradients[active[0]].subarray(offset, offset + length);
       if (plan.begin) sum.set(part);
       else for (let i = 0; i < length; i++) sum[i] += part[i];
-      squares += plan.finish ? sumOfSquares(sum) : 0;
-    } else squares += (results.squares.data as Float32Array)[0];
+      squares[clipSets[group]] += plan.finish ? sumOfSquares(sum) : 0;
+    } else squares[clipSets[group]] += (results.squares.data as Float32Array)[0];
   }
-  if (!plan.finish) {
-    sums[index] = squares;
-    barrier();
-    return { gradientNorm: Number.NaN, finite: allFinite() };
-  }
-  sums[index] = squares;
+  squares.forEach((sum, set) => {
+    sums[set * count + index] = sum;
+  });
   barrier();
-  let total = 0;
-  for (let worker = 0; worker < count; worker++) total += sums[worker];
-  const gradientNorm = Math.sqrt(total) * plan.scale;
+  const totals = squares.map((_, set) => sums.subarray(set * count, (set + 1) * count).reduce((a, b) => a + b, 0));
+  const gradientNorm = Math.sqrt(totals.reduce((a, b) => a + b, 0)) * plan.scale;
+  if (!plan.finish) return { gradientNorm: Number.NaN, finite: Number.isFinite(gradientNorm) };
   if (!Number.isFinite(gradientNorm)) return { gradientNorm, finite: false };
-  const clip = plan.clipNorm > 0 ? Math.min(1, plan.clipNorm / (gradientNorm + 1e-6)) : 1;
-  const scale = scalar(plan.scale * clip);
+  const scales = totals.map((total) => {
+    const norm = Math.sqrt(total) * plan.scale;
+    return scalar(plan.scale * (plan.clipNorm > 0 ? Math.min(1, plan.clipNorm / (norm + 1e-6)) : 1));
+  });
   const momentum = scalar(plan.momentum);
   const rest = scalar(1 - plan.momentum);
   for (const { group, offset, length, target } of mine) {
@@ -405,7 +406,11 @@ async function update(
       continue;
     }
     const source = accumulating ? (state.accumulated as Float32Array) : state.gradients[active[0]];
-    const feeds: Record<string, Tensor> = { parameter: piece(state.state), gradient: piece(source), scale };
+    const feeds: Record<string, Tensor> = {
+      parameter: piece(state.state),
+      gradient: piece(source),
+      scale: scales[clipSets[group]],
+    };
     const fetches: Record<string, Tensor> = { 'parameter out': feeds.parameter };
     state.definition.slots.forEach(({ name }, i) => {
       feeds[name] = piece(state.slots[i]);
@@ -423,11 +428,6 @@ async function update(
   }
   barrier();
   return { gradientNorm, finite: true };
-}
-
-function allFinite(): boolean {
-  for (let worker = 0; worker < count; worker++) if (!Number.isFinite(sums[worker])) return false;
-  return true;
 }
 
 function sumOfSquares(values: Float32Array): number {

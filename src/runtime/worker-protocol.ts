@@ -49,6 +49,8 @@ export interface UpdateDefinition {
   readonly length: number;
   readonly slots: readonly { readonly name: string; readonly block: Block }[];
   readonly scalars: readonly string[];
+  /** Which set each group is clipped with: gradients of a set share a norm. */
+  readonly clipSets: readonly number[];
   /** Output that must be finite for an update to happen. */
   readonly loss: string;
   /** Pieces of the flat state that one session handles at a time; `target` is the follower's offset or -1. */
