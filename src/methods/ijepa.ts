@@ -1,18 +1,23 @@
 import { type Distance, meanEnergy } from '../energy/distance.js';
-import { mulDims } from '../graph/dims.js';
 import { add } from '../graph/ops/elementwise.js';
-import { batchedGather } from '../graph/ops/index.js';
-import { broadcastTo, expandDims, reshape } from '../graph/ops/move.js';
-import { layerNorm } from '../graph/ops/normalise.js';
 import { mean } from '../graph/ops/reduce.js';
-import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
+import { input, scope, type Tensor } from '../graph/tensor.js';
 import { checkMultiBlock2d, type MultiBlock2dConfig, sampleMultiBlock2d } from '../masking/multiblock2d.js';
 import { dropPath } from '../nn/drop-path.js';
 import { type PredictorConfig, predictor, predictorSpec } from '../nn/predictor.js';
+import { vitTokens } from '../nn/tokens.js';
 import type { DropPath } from '../nn/transformer.js';
-import { gridOf, type VitConfig, type VitForward, vit, vitSpec } from '../nn/vit.js';
-import { type Module, makeModule, type Weights } from '../nn/weights.js';
+import { gridOf, type VitConfig, vitSpec } from '../nn/vit.js';
+import { type Module, makeModule } from '../nn/weights.js';
 import { vitBackbone } from './backbone.js';
+import {
+  IJEPA_OPTIONS,
+  type MaskedForward,
+  type MaskedInputs,
+  type MaskedParts,
+  masked,
+  maskInputs,
+} from './masked.js';
 import type { Method, Regularizer } from './method.js';
 import { regularize } from './regularize.js';
 
@@ -62,75 +67,28 @@ export const ijepaModules = ({ encoder, predictor: predicting }: IjepaConfig, re
   target: makeModule('target_encoder.', vitSpec(encoder, rescale)),
 });
 
-export interface IjepaInputs {
+export interface IjepaInputs extends MaskedInputs {
   /** [batch, channels, height, width] */
   readonly images: Tensor;
-  /** Patches that the context encoder sees [batch, contexts, visible], int32. */
-  readonly context: Tensor;
-  /** Patches to predict [batch, blocks, hidden], int32. */
-  readonly targets: Tensor;
 }
 
 /** Graph inputs; the numbers of visible and hidden patches change from batch to batch. */
 export const ijepaInputs = ({ encoder }: IjepaConfig, contexts: number, blocks: number): IjepaInputs => ({
   images: input('images', ['batch', encoder.channels, ...encoder.imageSize]),
-  context: input('context', ['batch', contexts, 'visible'], 'int32'),
-  targets: input('targets', ['batch', blocks, 'hidden'], 'int32'),
+  ...maskInputs(contexts, blocks),
 });
 
-export interface IjepaForward {
-  /** Context encoder's tokens [batch * contexts, visible, width]. */
-  readonly context: Tensor;
-  /** [batch, blocks, contexts, hidden, width] */
-  readonly prediction: Tensor;
-  /** Same shape; no gradient flows into it. */
-  readonly target: Tensor;
-}
-
-export function ijepa(inputs: IjepaInputs, modules: IjepaModules, config: IjepaConfig, drop?: DropPath): IjepaForward {
-  const { images, context: visible, targets } = inputs;
-  const context = scope('encoder', () =>
-    contextEncoder(images, visible, modules.encoder.weights, config.encoder, { drop }),
-  );
-  const [batch, contexts, kept] = visible.shape;
-  const tokens = reshape(context, [batch, contexts, kept, config.encoder.width]);
-  const prediction = scope('predictor', () =>
-    predictor(tokens, visible, targets, modules.predictor.weights, config.predictor),
-  );
-  const target = scope('target_encoder', () =>
-    targetsOf(images, targets, contexts as number, modules.target.weights, config.encoder),
-  );
-  return { context, prediction, target };
-}
-
-/** Encodes the visible patches of each context: [batch * contexts, visible, width]. */
-export function contextEncoder(
-  images: Tensor,
-  visible: Tensor,
-  w: Weights,
-  config: VitConfig,
-  options: Pick<VitForward, 'onState' | 'drop'> = {},
-): Tensor {
-  const [batch, contexts, kept] = visible.shape;
-  if (contexts === 1) return vit(images, w, config, { visible: reshape(visible, [batch, kept]), ...options });
-  const [, channels, height, width] = images.shape;
-  const rows = mulDims(batch, contexts);
-  const repeated = broadcastTo(expandDims(images, 1), [batch, contexts, channels, height, width]);
-  return vit(reshape(repeated, [rows, channels, height, width]), w, config, {
-    visible: reshape(visible, [rows, kept]),
-    ...options,
-  });
-}
-
-/** Normalised representations of the hidden patches, computed from the whole image: [batch, blocks, contexts, hidden, width]. */
-function targetsOf(images: Tensor, targets: Tensor, contexts: number, w: Weights, config: VitConfig): Tensor {
-  const [batch, blocks, hidden] = targets.shape;
-  const index = reshape(targets, [batch, mulDims(blocks, hidden)]);
-  const tokens = vit(images, w, config, { select: (all) => batchedGather(all, index) });
-  // A plain layer norm on top of the encoder's own (I-JEPA, `train.py`); its epsilon is the library's default.
-  const normalised = stopGradient(layerNorm(tokens, { eps: 1e-5 }));
-  const apart = reshape(normalised, [batch, blocks, hidden, config.width]);
-  return broadcastTo(expandDims(apart, 2), [batch, blocks, contexts, hidden, config.width]);
+/** Hidden patches are dropped, targets come from the whole image and are layer-normed; the target encoder follows as a whole. */
+export function ijepa(inputs: IjepaInputs, modules: IjepaModules, config: IjepaConfig, drop?: DropPath): MaskedForward {
+  const parts: MaskedParts = {
+    tokens: vitTokens(inputs.images, config.encoder),
+    encoder: modules.encoder.weights,
+    target: modules.target.weights,
+    predict: (context, visible, targets) =>
+      predictor(context, visible as Tensor, targets, modules.predictor.weights, config.predictor),
+    drop,
+  };
+  return masked(parts, inputs, IJEPA_OPTIONS);
 }
 
 /** I-JEPA as a trainer runs it. */

@@ -5,16 +5,10 @@ import { smoothL1Loss } from '../../src/graph/ops/losses.js';
 import { layerNorm } from '../../src/graph/ops/normalise.js';
 import { sum } from '../../src/graph/ops/reduce.js';
 import { input, type Tensor } from '../../src/graph/tensor.js';
-import {
-  contextEncoder,
-  type IjepaConfig,
-  type IjepaModules,
-  ijepa,
-  ijepaInputs,
-  ijepaModules,
-} from '../../src/methods/ijepa.js';
+import { type IjepaConfig, type IjepaModules, ijepa, ijepaInputs, ijepaModules } from '../../src/methods/ijepa.js';
 import { gridPositions } from '../../src/nn/positions.js';
 import { predictor } from '../../src/nn/predictor.js';
+import { vitTokens } from '../../src/nn/tokens.js';
 import { vit } from '../../src/nn/vit.js';
 import type { Module } from '../../src/nn/weights.js';
 import { adamw } from '../../src/optim/adam.js';
@@ -139,7 +133,10 @@ async function checkEncoder(c: Case, tensors: Values): Promise<(string | undefin
     contexts = masks.shape[1];
     const visible = input('context', ['batch', contexts, 'visible'], 'int32');
     feeds.set(visible, masks);
-    outputs[`${base}/y`] = contextEncoder(images, visible, modules.encoder.weights, config.encoder, { onState });
+    outputs[`${base}/y`] = vitTokens(images, config.encoder).encode(modules.encoder.weights, {
+      visible,
+      onState,
+    });
   } else outputs[`${base}/y`] = vit(images, modules.encoder.weights, config.encoder, { onState });
   const results = await evaluate(outputs, feeds, { backend: goldenBackend });
   const failures =
