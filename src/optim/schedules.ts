@@ -89,6 +89,19 @@ export function linearDecay(at: { refLr: number; finalLr: number; totalSteps: nu
   return (step) => linear(at.refLr, at.finalLr, step / at.totalSteps);
 }
 
+/**
+ * Warm-up to `refLr`, then constant (V-JEPA 2's main phase, which is its cosine with both ends equal); a cool-down goes on
+ * from its weights with `linearDecay`.
+ */
+export const warmupConstant = (at: { startLr: number; refLr: number; warmupSteps: number }): Schedule =>
+  warmupStableDecay({ ...at, finalLr: at.refLr, annealSteps: 0, totalSteps: Number.POSITIVE_INFINITY });
+
+/** A weight that is 0 up to step `from`, rises on a line and stays at `value` from step `to` on (V-JEPA 2.1's context loss). */
+export const ramp =
+  (at: { value: number; from: number; to: number }): Schedule =>
+  (step) =>
+    at.value * Math.min(1, Math.max(0, (step - at.from) / (at.to - at.from)));
+
 // --- other recipes: updates k = 0, 1, ... ----------------------------------------------------------------------------
 
 /** EB-JEPA video: linear warm-up from `startFactor` x lr, then cosine to `minLr`. The first update is practically zero. */

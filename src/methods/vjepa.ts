@@ -1,0 +1,144 @@
+import type { Random } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
+import { meanPower } from '../energy/distance.js';
+import { add, mul, relu, sqrt, sub } from '../graph/ops/elementwise.js';
+import { batchedGather } from '../graph/ops/index.js';
+import { mean, variance } from '../graph/ops/reduce.js';
+import { input, scope, type Tensor } from '../graph/tensor.js';
+import { type Grid3d, type MultiBlock3dEntry, sampleMultiBlock3d } from '../masking/multiblock3d.js';
+import { type PredictorConfig, predictorSpec, predictPair } from '../nn/predictor.js';
+import { tokenGrid, type VitConfig, vitRepresentation, vitSpec } from '../nn/vit.js';
+import { type Module, makeModule } from '../nn/weights.js';
+import { asTarget } from './target.js';
+
+/**
+ * V-JEPA: Bardes et al., Revisiting Feature Prediction for Learning Visual Representations from Video (2024). From the
+ * visible tubelets of a clip, predict the representation of the hidden ones; several masks share one pass of the target
+ * encoder.
+ */
+export interface VjepaConfig {
+  /** With `frames`, `tubeletSize` and `uniform` positions. */
+  readonly encoder: VitConfig;
+  readonly predictor: PredictorConfig;
+}
+
+/** The published shape of the predictor: heads as the encoder's, a mask token for each kind of mask. */
+export const vjepaPredictor = (encoder: VitConfig, masks = 2, width = 384, depth = 12): PredictorConfig => ({
+  width,
+  depth,
+  heads: encoder.heads,
+  mlpWidth: 4 * width,
+  qkvBias: true,
+  eps: 1e-6,
+  encoderWidth: encoder.width,
+  grid: tokenGrid(encoder),
+  positions: encoder.positions,
+  maskTokens: masks,
+});
+
+export interface VjepaModules {
+  readonly encoder: Module;
+  readonly predictor: Module;
+  /** Moving average of the encoder; no gradient reaches it. */
+  readonly target: Module;
+}
+
+/** `rescale`: divide output projections by sqrt(2 i) at the start, which V-JEPA's training undoes and V-JEPA 2's keeps. */
+export const vjepaModules = ({ encoder, predictor }: VjepaConfig, rescale = false): VjepaModules => ({
+  encoder: makeModule('encoder.', vitSpec(encoder, rescale)),
+  predictor: makeModule('predictor.', predictorSpec(predictor, rescale)),
+  target: makeModule('target_encoder.', vitSpec(encoder, rescale)),
+});
+
+/** One kind of mask over the clips of a batch: tokens of the flat grid, columns fastest. */
+export interface MaskPair {
+  /** Tokens that the context encoder sees [batch, visible], int32. */
+  readonly context: Tensor;
+  /** Tokens to predict [batch, hidden], int32. */
+  readonly target: Tensor;
+}
+
+export interface VjepaInputs {
+  /** [batch, channels, frames, height, width] */
+  readonly clips: Tensor;
+  readonly masks: readonly MaskPair[];
+}
+
+/** Graph inputs `clips`, `context.0`, `target.0`, ...; how many tokens they hide changes from batch to batch. */
+export const vjepaInputs = ({ encoder }: VjepaConfig, masks: number): VjepaInputs => ({
+  clips: input('clips', ['batch', encoder.channels, encoder.frames as number, ...encoder.imageSize]),
+  masks: Array.from({ length: masks }, (_, i) => ({
+    context: input(`context.${i}`, ['batch', `visible ${i}`], 'int32'),
+    target: input(`target.${i}`, ['batch', `hidden ${i}`], 'int32'),
+  })),
+});
+
+/** Masks of a batch for those inputs. */
+export function vjepaMasks(
+  grid: Grid3d,
+  entries: readonly MultiBlock3dEntry[],
+  batch: number,
+  random: Random,
+): Record<string, HostTensor<'int32'>> {
+  const draws = random.split('masks');
+  const masks = sampleMultiBlock3d(grid, entries, batch, {
+    sizes: (entry) => draws.split(`sizes ${entry}`),
+    places: draws.split('places'),
+  });
+  return Object.fromEntries(
+    masks.flatMap(({ context, target }, i) => [
+      [`context.${i}`, context],
+      [`target.${i}`, target],
+    ]),
+  );
+}
+
+export interface VjepaForward {
+  /** Normalised representation of all tokens by the target encoder [batch, tokens, width]. */
+  readonly representation: Tensor;
+  /** For each mask the prediction and its target, [batch, hidden, width] each; no gradient flows into the target. */
+  readonly pairs: readonly { readonly prediction: Tensor; readonly target: Tensor }[];
+}
+
+/** `maskToken`: which mask token a mask's predictions start from; its own by default. */
+export function vjepa(
+  { clips, masks }: VjepaInputs,
+  modules: VjepaModules,
+  config: VjepaConfig,
+  maskToken: (mask: number) => number = (mask) => mask,
+): VjepaForward {
+  const representation = scope('target_encoder', () =>
+    asTarget(vitRepresentation(clips, modules.target.weights, config.encoder), config.encoder.levels?.length),
+  );
+  const pairs = masks.map(({ context, target }, i) => {
+    const tokens = scope(`encoder ${i}`, () =>
+      vitRepresentation(clips, modules.encoder.weights, config.encoder, { visible: context }),
+    );
+    const prediction = scope(`predictor ${i}`, () =>
+      predictPair(tokens, context, target, modules.predictor.weights, config.predictor, { maskIndex: maskToken(i) }),
+    );
+    return { prediction, target: batchedGather(representation, target) };
+  });
+  return { representation, pairs };
+}
+
+const average = (terms: readonly Tensor[]): Tensor =>
+  mul(
+    terms.reduce((a, b) => add(a, b)),
+    1 / terms.length,
+  );
+
+/** Mean over masks of the mean of |prediction - target|^exponent / exponent (section 3.1; exponent 1 in all released models). */
+export const vjepaLoss = (pairs: VjepaForward['pairs'], exponent = 1): Tensor =>
+  scope('energy', () => average(pairs.map(({ prediction, target }) => meanPower(prediction, target, exponent))));
+
+/**
+ * Spread of predictions over the tokens of a clip: the deviation of each channel, averaged over masks, [batch, width]
+ * (`train.py`, logged in all released runs).
+ */
+export const predictionStd = (predictions: readonly Tensor[]): Tensor =>
+  average(predictions.map((z) => sqrt(add(variance(z, 1), 1e-4))));
+
+/** Mean of relu(1 - std): a regulariser of weight 0 in all released runs. */
+export const varianceRegularizer = (predictions: readonly Tensor[]): Tensor =>
+  mean(relu(sub(1, predictionStd(predictions))));
