@@ -3,13 +3,14 @@ import type { HostTensor } from '../base/tensor.js';
 import { meanPower } from '../energy/distance.js';
 import { add, mul, relu, sqrt, sub } from '../graph/ops/elementwise.js';
 import { batchedGather } from '../graph/ops/index.js';
+import { concat, split } from '../graph/ops/move.js';
 import { mean, variance } from '../graph/ops/reduce.js';
-import { input, scope, type Tensor } from '../graph/tensor.js';
+import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import { type Grid3d, type MultiBlock3dEntry, sampleMultiBlock3d } from '../masking/multiblock3d.js';
 import { type PredictorConfig, predictorSpec, predictPair } from '../nn/predictor.js';
 import { tokenGrid, type VitConfig, vitRepresentation, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule } from '../nn/weights.js';
-import { asTarget } from './target.js';
+import { normaliseTargets } from './masked.js';
 
 /**
  * V-JEPA: Bardes et al., Revisiting Feature Prediction for Learning Visual Representations from Video (2024). From the
@@ -100,6 +101,17 @@ export interface VjepaForward {
   readonly pairs: readonly { readonly prediction: Tensor; readonly target: Tensor }[];
 }
 
+/**
+ * The plain layer norm, without gain and bias, on top of the encoder's own; levels side by side in x [batch, tokens, width]
+ * are normalised one by one (V-JEPA 2.1).
+ */
+export function plainNorm(x: Tensor, levels = 1): Tensor {
+  const each = (x.shape[2] as number) / levels;
+  const parts = levels === 1 ? [x] : split(x, 2, Array<number>(levels).fill(each));
+  const normed = parts.map((part) => normaliseTargets(part, 'layer'));
+  return levels === 1 ? normed[0] : concat(normed, 2);
+}
+
 /** `maskToken`: which mask token a mask's predictions start from; its own by default. */
 export function vjepa(
   { clips, masks }: VjepaInputs,
@@ -107,9 +119,7 @@ export function vjepa(
   config: VjepaConfig,
   maskToken: (mask: number) => number = (mask) => mask,
 ): VjepaForward {
-  const representation = scope('target_encoder', () =>
-    asTarget(vitRepresentation(clips, modules.target.weights, config.encoder), config.encoder.levels?.length),
-  );
+  const representation = scope('target_encoder', () => targetRepresentation(clips, modules.target, config.encoder));
   const pairs = masks.map(({ context, target }, i) => {
     const tokens = scope(`encoder ${i}`, () =>
       vitRepresentation(clips, modules.encoder.weights, config.encoder, { visible: context }),
@@ -122,7 +132,11 @@ export function vjepa(
   return { representation, pairs };
 }
 
-const average = (terms: readonly Tensor[]): Tensor =>
+/** What predictions are compared with: the normalised representation of whole clips; no gradient flows into it. */
+export const targetRepresentation = (clips: Tensor, target: Module, config: VitConfig): Tensor =>
+  stopGradient(plainNorm(vitRepresentation(clips, target.weights, config), config.levels?.length));
+
+export const average = (terms: readonly Tensor[]): Tensor =>
   mul(
     terms.reduce((a, b) => add(a, b)),
     1 / terms.length,

@@ -34,8 +34,8 @@ export const vjepa2Predictor = (encoder: VitConfig, maskTokens = 10, width = 384
 });
 
 /**
- * Inputs of groups of clips of `frames` frames: `clips.0`, `context.0.0` (group, mask), `target.0.0`, ... A batch is sliced
- * over its first group; groups that are as large share its rows.
+ * Inputs of groups of clips of `frames` frames: `clips.0`, `context.0.0` (group, mask), `target.0.0`, ... Workers
+ * take slices of the first group and each the whole of the others: put the largest first.
  */
 export const vjepa2Inputs = (
   { encoder }: VjepaConfig,
