@@ -2,12 +2,20 @@ import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
-import { hasImageExtension, IMAGE_EXTENSIONS } from './image-format.js';
+import { IMAGE_EXTENSIONS } from './image-format.js';
 
-export interface ImageFolderListing {
+/** Which files a folder is searched for. */
+export interface FileKind {
+  /** What one of them is called in messages: `image`. */
+  readonly one: string;
+  /** Endings of their names, without the dot, in small letters. */
+  readonly extensions: readonly string[];
+}
+
+export interface FolderListing {
   /** Full paths, in the order of torchvision's ImageFolder. */
   readonly paths: string[];
-  /** Class of every path; absent if the images do not lie in class folders. */
+  /** Class of every path; absent if the files do not lie in class folders. */
   readonly labels?: Int32Array;
   readonly classNames?: string[];
 }
@@ -24,23 +32,30 @@ export function byCodePoint(a: string, b: string): number {
   return a.length - b.length;
 }
 
-const accepted = IMAGE_EXTENSIONS.map((extension) => `.${extension}`).join(' ');
+export interface FolderOptions {
+  /** `none` ignores class folders. */
+  readonly labels?: 'folders' | 'none';
+  /** Fixes the numbering, for a test set that must agree with its training set. */
+  readonly classNames?: readonly string[];
+}
+
+/** Lists a folder of images: `listFolder` for them. */
+export function listImageFolder(root: string, options: FolderOptions = {}): Promise<FolderListing> {
+  return listFolder(root, { one: 'image', extensions: IMAGE_EXTENSIONS }, options);
+}
 
 /**
- * Lists a folder of images, at any depth; names that start with a dot and files that are no images are passed over. If all
- * images lie in folders below `root`, the folders directly below it are the classes (`labels: 'none'` ignores that).
- * `classNames` fixes the numbering, for a test set that must agree with its training set. Throws a `JepaError` for a folder
- * without images, or a class folder without.
+ * Lists the files of a kind in a folder, at any depth; names that start with a dot and other files are passed over. If all
+ * lie in folders below `root`, the folders directly below it are the classes. Throws a `JepaError` for a folder without such
+ * files, or a class folder without.
  */
-export async function listImageFolder(
-  root: string,
-  options: { readonly labels?: 'folders' | 'none'; readonly classNames?: readonly string[] } = {},
-): Promise<ImageFolderListing> {
-  const { files, folders } = await entries(root);
-  const classes = await Promise.all(folders.map((name) => imagesBelow(join(root, name))));
+export async function listFolder(root: string, kind: FileKind, options: FolderOptions = {}): Promise<FolderListing> {
+  const accepted = kind.extensions.map((extension) => `.${extension}`).join(' ');
+  const { files, folders } = await folderEntries(root, kind);
+  const classes = await Promise.all(folders.map((name) => filesBelow(join(root, name), kind)));
   if (files.length === 0 && classes.every((paths) => paths.length === 0)) {
     const empty = folders.length > 0 ? ` (nor do its folders ${folders.map((name) => `"${name}"`).join(', ')})` : '';
-    throw new JepaError(`${root}: this folder holds no image${empty}; looked for files that end in ${accepted}`);
+    throw new JepaError(`${root}: this folder holds no ${kind.one}${empty}; looked for files that end in ${accepted}`);
   }
   if (options.labels === 'none' || files.length > 0) {
     return { paths: [...files.map((name) => join(root, name)), ...classes.flat()] };
@@ -48,7 +63,7 @@ export async function listImageFolder(
   const unused = folders.find((_, i) => classes[i].length === 0);
   if (unused !== undefined) {
     throw new JepaError(
-      `${root}: the class folder "${unused}" holds no image (looked for ${accepted}); remove it, or set labels: none`,
+      `${root}: the class folder "${unused}" holds no ${kind.one} (looked for ${accepted}); remove it, or set labels: none`,
     );
   }
   const classNames = [...(options.classNames ?? folders)];
@@ -66,8 +81,11 @@ export async function listImageFolder(
   };
 }
 
-/** Image files and folders directly in a folder, each in order. Links count as what they point to. */
-async function entries(folder: string): Promise<{ files: string[]; folders: string[] }> {
+/** Files of a kind and folders directly in a folder, each in order. Links count as what they point to. */
+export async function folderEntries(
+  folder: string,
+  { extensions }: FileKind,
+): Promise<{ files: string[]; folders: string[] }> {
   const files: string[] = [];
   const folders: string[] = [];
   let found: Awaited<ReturnType<typeof list>>;
@@ -79,23 +97,24 @@ async function entries(folder: string): Promise<{ files: string[]; folders: stri
   for (const entry of found) {
     if (entry.name.startsWith('.')) continue;
     // A link that leads nowhere is neither.
-    const kind = entry.isSymbolicLink() ? await stat(join(folder, entry.name)).catch(() => undefined) : entry;
-    if (kind?.isDirectory()) folders.push(entry.name);
-    else if (kind?.isFile() && hasImageExtension(entry.name)) files.push(entry.name);
+    const target = entry.isSymbolicLink() ? await stat(join(folder, entry.name)).catch(() => undefined) : entry;
+    if (target?.isDirectory()) folders.push(entry.name);
+    else if (target?.isFile() && extensions.includes(extensionOf(entry.name))) files.push(entry.name);
   }
   return { files: files.sort(byCodePoint), folders: folders.sort(byCodePoint) };
 }
 
+const extensionOf = (name: string) => name.slice(name.lastIndexOf('.') + 1).toLowerCase();
 const list = (folder: string) => readdir(folder, { withFileTypes: true });
 
-/** Paths of all images below a folder: folders in the order of their paths, the files of each before the next. */
-async function imagesBelow(folder: string): Promise<string[]> {
+/** Paths of all files of a kind below a folder: folders in the order of their paths, the files of each before the next. */
+async function filesBelow(folder: string, kind: FileKind): Promise<string[]> {
   const found: { folder: string; files: string[] }[] = [];
   const visit = async (path: string, above: readonly string[]): Promise<void> => {
     // Links can lead back up.
     const real = await realpath(path);
     if (above.includes(real)) return;
-    const { files, folders } = await entries(path);
+    const { files, folders } = await folderEntries(path, kind);
     found.push({ folder: path, files });
     for (const name of folders) await visit(join(path, name), [...above, real]);
   };

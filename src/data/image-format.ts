@@ -22,12 +22,6 @@ export const IMAGE_EXTENSIONS = [
 /** RGB, turned upright, at full size, refused above Pillow's limit for decompression bombs. */
 export const DECODE_DEFAULTS: DecodeOptions = { channels: 3, orientation: 'upright', maxPixels: 178_956_970 };
 
-/** Whether a file name (or the field of a WebDataset member) ends as an image does. */
-export function hasImageExtension(name: string): boolean {
-  const dot = name.lastIndexOf('.');
-  return (IMAGE_EXTENSIONS as readonly string[]).includes(name.slice(dot + 1).toLowerCase());
-}
-
 /** Recognises an image by its first bytes; throws a `JepaError` that says what the bytes look like instead. */
 export function imageFormat(bytes: Uint8Array, where: string): ImageFormat {
   if (bytes.length === 0) throw new JepaError(`${where}: the file is empty (0 bytes)`);

@@ -253,7 +253,7 @@ function affine(
           }
           sum += down[v] * line;
         }
-        out[to + channel] = Math.min(255, Math.max(0, Math.floor(sum + 0.5)));
+        out[to + channel] = clip8(sum);
       }
     }
   }
