@@ -27,10 +27,10 @@ export type SkeletonMasks = {
   | { readonly kind: 'future' }
 );
 
-/** Tokens by sample: [batch, visible] and [batch, hidden]. */
+/** One context and one block of targets a sample: [batch, 1, visible] and [batch, 1, hidden]. */
 export interface SkeletonMasked {
   readonly context: HostTensor<'int32'>;
-  readonly target: HostTensor<'int32'>;
+  readonly targets: HostTensor<'int32'>;
 }
 
 /** Frames, joints and coordinates of skeletons [batch, frames, joints, coordinates] cut into segments; throws where they do not fit. */
@@ -134,13 +134,13 @@ export function splitOrder({ shape: [batch, tokens], data }: HostTensor<'int32'>
     throw new JepaError(`masks: ${keep} of ${tokens} tokens stay visible; context and target need at least one each`);
   }
   const context = new Int32Array(batch * keep);
-  const target = new Int32Array(batch * (tokens - keep));
+  const targets = new Int32Array(batch * (tokens - keep));
   for (let sample = 0; sample < batch; sample++) {
     const row = data.subarray(sample * tokens, (sample + 1) * tokens);
     context.set(row.slice(0, keep).sort(), sample * keep);
-    target.set(row.slice(keep).sort(), sample * (tokens - keep));
+    targets.set(row.slice(keep).sort(), sample * (tokens - keep));
   }
-  return { context: int32([batch, keep], context), target: int32([batch, tokens - keep], target) };
+  return { context: int32([batch, 1, keep], context), targets: int32([batch, 1, tokens - keep], targets) };
 }
 
 /**
