@@ -49,7 +49,7 @@ const convSpec = (name: string, out: number, into: number, kernel: number): [str
   return [
     [
       `${name}.weight`,
-      { shape: [out, into, kernel, kernel], init: { kind: 'normal', std: 1 / Math.sqrt(3 * fanIn) }, trainable: true },
+      { shape: [kernel, kernel, into, out], init: { kind: 'normal', std: 1 / Math.sqrt(3 * fanIn) }, trainable: true },
     ],
     [`${name}.bias`, fillInit([out], 0)],
   ];
@@ -133,11 +133,11 @@ function residual({ tokens, size }: Map, w: Weights): Tensor {
   return add(tokens, linear(inner, w('mix.weight'), w('mix.bias')));
 }
 
-/** Convolution with an odd kernel and padding kernel / 2, weight [out, in, kernel, kernel]: windows, then one product. */
+/** Convolution with an odd kernel and padding kernel / 2, weight [kernel, kernel, in, out]: windows, then one product. */
 function convolve({ tokens, size }: Map, w: Weights, kernel: number, stride: number): Map {
   const weight = w('weight');
-  const [out, into] = weight.shape as readonly number[];
+  const [, , into, out] = weight.shape as readonly number[];
   const { patches, size: result } = windows(tokens, size, { kernel, stride, padding: (kernel - 1) / 2 });
-  const matrix = reshape(transpose(weight, [2, 3, 1, 0]), [kernel * kernel * into, out]);
+  const matrix = reshape(weight, [kernel * kernel * into, out]);
   return { tokens: add(matmul(patches, matrix), w('bias')), size: result };
 }

@@ -1,4 +1,5 @@
 import { JepaError } from '../../base/errors.js';
+import type { Dim } from '../dims.js';
 import { apply1, type Operator, operatorError, requireType, type Tensor } from '../tensor.js';
 import { reshape } from './move.js';
 
@@ -19,7 +20,7 @@ export interface Places {
  * out[b, i] = sum over j of x[b, index[i, j]]. Shapes: x [batch, from, width] -> [batch, to, width]. Its gradient is the
  * same operator with the places the other way round.
  */
-const gatherSumOperator: Operator<{ places: Places }> = {
+export const gatherSumOperator: Operator<{ places: Places }> = {
   name: 'gather_sum',
   infer: ([x], { places }) => {
     requireType('gather_sum', 'float32', x);
@@ -70,7 +71,8 @@ function turned(places: Places): Places {
   return result;
 }
 
-const windowPlaces = new Map<string, Places>();
+/** Channels below which a window is gathered in two steps, as copies of a few bytes each cost more than their bytes. */
+const NARROW = 8;
 
 /**
  * Windows of a channels-last map: x [batch, height * width, channels] -> [batch, rows * columns, kernel * kernel *
@@ -80,32 +82,55 @@ const windowPlaces = new Map<string, Places>();
 export function windows(
   x: Tensor,
   [height, width]: readonly [number, number],
-  { kernel, stride, padding }: { readonly kernel: number; readonly stride: number; readonly padding: number },
+  { kernel, stride, padding }: Window,
 ): { readonly patches: Tensor; readonly size: readonly [number, number] } {
   const rows = Math.floor((height + 2 * padding - kernel) / stride) + 1;
   const columns = Math.floor((width + 2 * padding - kernel) / stride) + 1;
   if (!(rows > 0 && columns > 0))
     throw new JepaError(`windows: a map of ${height} x ${width} is smaller than its kernel of ${kernel}`);
-  const key = [height, width, kernel, stride, padding].join();
-  let places = windowPlaces.get(key);
-  if (!places) {
-    const index = new Int32Array(rows * columns * kernel * kernel);
-    let at = 0;
-    for (let r = 0; r < rows; r++) {
-      for (let c = 0; c < columns; c++) {
-        for (let dy = 0; dy < kernel; dy++) {
-          for (let dx = 0; dx < kernel; dx++) {
-            const y = r * stride + dy - padding;
-            const xx = c * stride + dx - padding;
-            index[at++] = y >= 0 && y < height && xx >= 0 && xx < width ? y * width + xx : -1;
-          }
+  const [batch, , channels] = x.shape as readonly [Dim, number, number];
+  const lines = { kernel, stride, padding };
+  const here = { kernel: 1, stride: 1, padding: 0 };
+  const gather = (from: Tensor, size: readonly [number, number], down: Window, across: Window): Tensor =>
+    gatherSum(from, placesOf(size, down, across));
+  const size = [rows, columns] as const;
+  if (channels >= NARROW) {
+    const patches = gather(x, [height, width], lines, lines);
+    return { patches: reshape(patches, [batch, rows * columns, kernel * kernel * channels]), size };
+  }
+  // Within lines first, then whole pieces of lines.
+  const pieces = reshape(gather(x, [height, width], here, lines), [batch, height * columns, kernel * channels]);
+  const patches = gather(pieces, [height, columns], lines, here);
+  return { patches: reshape(patches, [batch, rows * columns, kernel * kernel * channels]), size };
+}
+
+interface Window {
+  readonly kernel: number;
+  readonly stride: number;
+  readonly padding: number;
+}
+
+const windowPlaces = new Map<string, Places>();
+
+/** Places of all windows, in the order (row, column, window row, window column); -1 outside of the map. */
+function placesOf([height, width]: readonly [number, number], down: Window, across: Window): Places {
+  const key = JSON.stringify([height, width, down, across]);
+  const known = windowPlaces.get(key);
+  if (known) return known;
+  const starts = (size: number, { kernel, stride, padding }: Window): number[] =>
+    Array.from({ length: Math.floor((size + 2 * padding - kernel) / stride) + 1 }, (_, i) => i * stride - padding);
+  const inside = (at: number, size: number): boolean => at >= 0 && at < size;
+  const index: number[] = [];
+  for (const top of starts(height, down)) {
+    for (const left of starts(width, across)) {
+      for (let y = top; y < top + down.kernel; y++) {
+        for (let x = left; x < left + across.kernel; x++) {
+          index.push(inside(y, height) && inside(x, width) ? y * width + x : -1);
         }
       }
     }
-    places = { from: height * width, to: index.length, terms: 1, index };
-    windowPlaces.set(key, places);
   }
-  const [batch, , channels] = x.shape;
-  const patches = reshape(gatherSum(x, places), [batch, rows * columns, kernel * kernel * (channels as number)]);
-  return { patches, size: [rows, columns] };
+  const places = { from: height * width, to: index.length, terms: 1, index: Int32Array.from(index) };
+  windowPlaces.set(key, places);
+  return places;
 }

@@ -149,6 +149,28 @@ export function bceWithLogits(
   return reduce(add(mul(sub(1, target), logits), weighted), reduction);
 }
 
+/**
+ * Focal loss of independent yes / no decisions (Lin et al. 2017): cross entropy times (1 - p of the truth) ^ gamma, targets 1
+ * weighted by alpha and targets 0 by 1 - alpha; no weights where alpha is undefined. Logits and targets of one shape.
+ */
+export function sigmoidFocalLoss(
+  logits: Tensor,
+  target: Tensor,
+  {
+    alpha,
+    gamma = 2,
+    reduction = 'mean',
+  }: { readonly alpha?: number; readonly gamma?: number; readonly reduction?: Reduction } = {},
+): Tensor {
+  requireSame('sigmoid_focal_loss', logits, target);
+  const doubt = sigmoid(mul(logits, sub(1, mul(target, 2))));
+  // The root in a broken exponent has no slope at zero itself.
+  const factor = powScalar(Number.isInteger(gamma) ? doubt : add(doubt, 1e-30), gamma);
+  const loss = mul(bceWithLogits(logits, target, { reduction: 'none' }), factor);
+  const weights = alpha === undefined ? undefined : add(mul(target, 2 * alpha - 1), 1 - alpha);
+  return reduce(weights ? mul(loss, weights) : loss, reduction);
+}
+
 /** a . b / (max(norm a, eps) max(norm b, eps)) along an axis; a and b broadcast. */
 export function cosineSimilarity(a: Tensor, b: Tensor, axis = -1, eps = 1e-8): Tensor {
   const product = mul(a, b);
