@@ -1,16 +1,10 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { JepaError } from '../../base/errors.js';
+import { ALLOCATION, ffmpegPrograms, inputFrom, outputOf, textOf } from '../ffmpeg-process-node.js';
 import type { RawClip } from './clip.js';
 import type { VideoFacts } from './dataset.js';
 import { frameSize, type VideoDecode, type VideoDecoder, wantedFrames } from './decoder.js';
 
-/**
- * Videos through the programs ffmpeg and ffprobe, as child processes. Hostile files meet limits on time, memory, pixels and
- * bytes, and may open no other file: only containers that hold their data are read, no playlists.
- */
+/** Videos through ffmpeg and ffprobe. Hostile files meet limits on time, memory, pixels and bytes. */
 
 const CONTAINERS = [
   ...[
@@ -31,41 +25,19 @@ const CONTAINERS = [
     'gif',
   ],
   ...['apng', 'h264', 'hevc', 'ivf', 'm4v', 'mpegvideo', 'yuv4mpegpipe', 'nut', 'mxf', 'wtv', 'rm'],
-].join();
-const INPUT = ['-protocol_whitelist', 'file', '-format_whitelist', CONTAINERS];
+];
+const INPUT = inputFrom(CONTAINERS);
 
-/** Address space of a decoder in KiB, where the system can limit it. */
-const MEMORY_KIB = 4 << 20;
-/** Most bytes that a decoder allocates in one piece. */
-const ALLOCATION = 1 << 30;
-/** Most characters of a decoder's complaints that are kept. */
-const COMPLAINTS = 4096;
 /** A video whose frames come at regular times is entered in the middle where that leaves out at least so many seconds. */
 const SEEK_FROM = 3;
 /** Up to so many frames are named one by one; beyond, all between the first and the last come through the pipe. */
 const NAMED_FRAMES = 64;
 
-/** Full path of a program on PATH. */
-function onPath(program: string): string | undefined {
-  const endings = process.platform === 'win32' ? ['.exe', '.cmd'] : [''];
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    for (const ending of endings) {
-      const path = join(folder, program + ending);
-      try {
-        accessSync(path, constants.X_OK);
-        if (folder !== '') return path;
-      } catch {
-        // Not here.
-      }
-    }
-  }
-  return undefined;
-}
-
 /** The decoder, or undefined where ffmpeg and ffprobe are not both on PATH. */
 export function findFfmpeg(): VideoDecoder | undefined {
-  const [ffmpeg, ffprobe] = [onPath('ffmpeg'), onPath('ffprobe')];
-  if (!ffmpeg || !ffprobe) return undefined;
+  const programs = ffmpegPrograms();
+  if (!programs) return undefined;
+  const { ffmpeg, ffprobe } = programs;
   return {
     name: 'ffmpeg',
     async open(path, decode) {
@@ -77,84 +49,6 @@ export function findFfmpeg(): VideoDecoder | undefined {
       };
     },
   };
-}
-
-// --- the process ----------------------------------------------------------------------------------------------------
-
-type Child = ChildProcessByStdio<null, Readable, Readable>;
-
-function start(program: string, args: readonly string[]): Child {
-  const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
-  if (process.platform === 'win32') return spawn(program, args, { stdio, windowsHide: true });
-  // A shell without a limit on memory (macOS) says so and goes on.
-  return spawn('/bin/sh', ['-c', `ulimit -v ${MEMORY_KIB} 2>/dev/null; exec "$0" "$@"`, program, ...args], { stdio });
-}
-
-/**
- * The output of a program, piece by piece; it runs on only while somebody reads. Ends the program when the reader stops.
- * Throws a `JepaError` where it fails, or says nothing for `seconds`.
- */
-async function* outputOf(
-  program: string,
-  args: readonly string[],
-  seconds: number,
-  where: string,
-): AsyncGenerator<Buffer, void> {
-  const child = start(program, args);
-  const failed = new Promise<never>((_, reject) => {
-    child.on('error', (error) => reject(new JepaError(`${where}: the decoder cannot be started (${error.message})`)));
-  });
-  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-  let complaints = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    complaints = (complaints + text).slice(0, COMPLAINTS);
-  });
-  const pieces = child.stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-  const limited = async <T>(promise: Promise<T>): Promise<T> => {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new JepaError(`${where}: the decoder gave nothing for ${seconds} s`)),
-        1000 * seconds,
-      );
-    });
-    try {
-      return await Promise.race([promise, late, failed]);
-    } finally {
-      clearTimeout(timer);
-    }
-  };
-  failed.catch(() => undefined);
-  try {
-    for (;;) {
-      const { done, value } = await limited(pieces.next());
-      if (done) break;
-      yield value;
-    }
-    const code = await limited(ended);
-    if (code !== 0) throw new JepaError(`${where}: the video cannot be decoded (${firstLine(complaints)})`);
-  } finally {
-    child.kill('SIGKILL');
-    child.stdout.destroy();
-  }
-}
-
-function firstLine(complaints: string): string {
-  const line = complaints.split('\n').find((text) => text.trim() !== '') ?? 'damaged data';
-  // Without the address that ffmpeg writes in front.
-  return line.replace(/^(\[[^\]]*\]\s*)+/, '').slice(0, 200);
-}
-
-/** Output of at most `bytes` as text. */
-async function textOf(output: AsyncIterable<Buffer>, bytes: number): Promise<string> {
-  const pieces: Buffer[] = [];
-  let length = 0;
-  for await (const piece of output) {
-    pieces.push(piece);
-    length += piece.length;
-    if (length > bytes) break;
-  }
-  return Buffer.concat(pieces).toString('utf8');
 }
 
 // --- facts ----------------------------------------------------------------------------------------------------------
@@ -184,7 +78,10 @@ async function probeVideo(program: string, path: string, decode: VideoDecode): P
   const ask = async (counting: boolean) => {
     const args = ['-v', 'error', '-max_alloc', String(ALLOCATION), ...INPUT, '-select_streams', 'v:0'];
     args.push(...(counting ? ['-count_packets'] : []), '-show_entries', FACTS, '-of', 'json', `file:${path}`);
-    const text = await textOf(outputOf(program, args, decode.timeout, path), 1 << 16);
+    const text = await textOf(
+      outputOf(program, args, { what: 'video', where: path, seconds: decode.timeout }),
+      1 << 16,
+    );
     try {
       return (JSON.parse(text) as ProbeOutput).streams?.[0];
     } catch {
@@ -284,7 +181,8 @@ async function decodeFrames(
     ? Array.from(numbers, (n) => `eq(n,${n - start})`).join('+')
     : `between(n,${first - start},${last - start})`;
   const frames = named ? numbers.length : last - first + 1;
-  const output = outputOf(program, rawFrames(path, probe, { select, frames, seek }, decode), decode.timeout, path);
+  const limits = { what: 'video', where: path, seconds: decode.timeout };
+  const output = outputOf(program, rawFrames(path, probe, { select, frames, seek }, decode), limits);
   let next = 0;
   for await (const frame of framesOf(output, wanted.bytes))
     wanted.take(named ? numbers[next++] : first + next++, frame);
@@ -302,12 +200,9 @@ async function* decodeEvery(
   const { width, height } = probe;
   const { channels } = decode;
   const bytes = width * height * channels;
-  const output = outputOf(
-    program,
-    rawFrames(path, probe, { select: `not(mod(n,${step}))` }, decode),
-    decode.timeout,
-    path,
-  );
+  const limits = { what: 'video', where: path, seconds: decode.timeout };
+  const select = `not(mod(n,${step}))`;
+  const output = outputOf(program, rawFrames(path, probe, { select }, decode), limits);
   let data = new Uint8Array(chunk * bytes);
   let held = 0;
   let given = 0;
