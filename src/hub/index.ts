@@ -2,7 +2,11 @@
 
 export type { CheckpointOptions } from './encoder-files.js';
 export { loadEncoder, OFFICIAL_LICENCE, readTorchCheckpoint } from './encoder-files.js';
+export type { EpisodeColumns, MinariDataset, MinariEpisode } from './episodes-node.js';
+export { channelsLast, openEpisodeColumns, openMinari, sampleStarts } from './episodes-node.js';
 export { fileSource, withFile } from './files.js';
+export type { Hdf5Dataset, Hdf5File } from './hdf5-node.js';
+export { openHdf5 } from './hdf5-node.js';
 export type { HuggingFaceOptions } from './hf-ijepa.js';
 export { readHuggingFaceFolder, writeHuggingFaceFolder } from './hf-ijepa.js';
 export { huggingFaceIJepa } from './hf-ijepa-model.js';

@@ -1,4 +1,5 @@
 import { gunzipSync } from 'fflate';
+import { decompress as unzstd } from 'fzstd';
 import {
   type AsyncBuffer,
   type FileMetaData,
@@ -26,6 +27,9 @@ export interface EmbeddingTable {
 
 /** Rows that are encoded at once; each is a group of its own in the file. */
 const GROUP_ROWS = 4096;
+
+/** Pages are about a megabyte; what is announced is not made room for beyond this. */
+const LARGEST_PAGE = 1 << 28;
 
 /** An embedding table in the making: each method returns the next bytes of the file. */
 export interface EmbeddingsWriter {
@@ -163,7 +167,7 @@ function topLevel(elements: readonly SchemaElement[]): { name: string; type: str
   return columns;
 }
 
-/** Rows of a Parquet file as objects; 64-bit integers are bigints. Snappy, gzip and uncompressed files are read. */
+/** Rows of a Parquet file as objects; 64-bit integers are bigints. Read are files without compression and with snappy, gzip or zstd. */
 export async function readParquet(
   source: ByteSource,
   range: { columns?: string[]; rowStart?: number; rowEnd?: number } = {},
@@ -171,15 +175,20 @@ export async function readParquet(
   const metadata = await footer(source);
   for (const { columns } of metadata.row_groups) {
     for (const { meta_data: column } of columns) {
-      if (column && !['UNCOMPRESSED', 'SNAPPY', 'GZIP'].includes(column.codec)) {
+      if (column && !['UNCOMPRESSED', 'SNAPPY', 'GZIP', 'ZSTD'].includes(column.codec)) {
         throw new JepaError(
-          `${source.name}: column ${quoted(column.path_in_schema[0])} is compressed with ${column.codec}, which is not supported; write the file with snappy or without compression`,
+          `${source.name}: column ${quoted(column.path_in_schema[0])} is compressed with ${column.codec}, which is not supported; write the file with snappy, gzip or zstd`,
         );
       }
     }
   }
+  const room = (length: number): Uint8Array => {
+    if (!(length <= LARGEST_PAGE)) throw new JepaError(`${source.name}: a page of ${length} bytes is announced`);
+    return new Uint8Array(length);
+  };
   const compressors = {
-    GZIP: (input: Uint8Array, length: number) => gunzipSync(input, { out: new Uint8Array(length) }),
+    GZIP: (input: Uint8Array, length: number) => gunzipSync(input, { out: room(length) }),
+    ZSTD: (input: Uint8Array, length: number) => unzstd(input, room(length)),
   };
   return guarded(source, () => parquetReadObjects({ ...range, file: asyncBuffer(source), metadata, compressors }));
 }

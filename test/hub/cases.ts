@@ -6,18 +6,9 @@ import fc from 'fast-check';
 import { JepaError } from '../../src/base/errors.js';
 import type { HostTensor } from '../../src/base/tensor.js';
 import { parseSafetensors } from '../../src/hub/safetensors.js';
+import { type FormatCase, memoryGrowth } from '../harness/formats/case.js';
 
-/** A case of the golden area `formats`. */
-export interface FormatCase {
-  readonly name: string;
-  readonly kind: 'good' | 'bad';
-  readonly format: string;
-  readonly files: string[];
-  // biome-ignore lint/suspicious/noExplicitAny: facts of many shapes, read by the test of their format
-  readonly expect: any;
-  readonly arrays: Record<string, { exact?: boolean; rtol?: number; atol?: number }>;
-  readonly limits: { seconds: number; extra_memory_mb: number };
-}
+export type { FormatCase } from '../harness/formats/case.js';
 
 export const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 export const fixtures = join(packageFolder, 'test', 'golden', 'formats');
@@ -45,16 +36,6 @@ export function expectedArray(key: string): HostTensor {
   const tensor = expected.get(key);
   assert.ok(tensor, `expected array ${key}`);
   return tensor;
-}
-
-/** Starts watching memory; the result says by how many bytes the peak of the process has risen above where it stood. */
-function memoryGrowth(): () => number {
-  const before = process.memoryUsage().rss;
-  const peak = process.resourceUsage().maxRSS;
-  return () => {
-    const after = process.resourceUsage().maxRSS;
-    return after > peak ? after * 1024 - before : 0;
-  };
 }
 
 /** Asserts that `read` throws a JepaError of one line that matches `pattern`, within the seconds and memory allowed. */

@@ -17,25 +17,15 @@ after(() => rmSync(folder, { recursive: true }));
 const fixture = (path: string) => bytesSource(readFileSync(join(fixtures, path)), path);
 
 for (const { name, files, expect } of formatCases('parquet', 'good')) {
-  if (name === 'parquet.zstd') {
-    test(`refused with the reason: ${name}`, () =>
-      assert.rejects(
-        readParquet(fixture(files[0])),
-        (error: Error) =>
-          error instanceof JepaError &&
-          /column "index" is compressed with ZSTD, which is not supported/.test(error.message),
-      ));
-  } else {
-    test(`read: ${name}`, async () => {
-      const rows = await readParquet(fixture(files[0]));
-      const plain = rows.map((row) =>
-        Object.fromEntries(
-          Object.entries(row).map(([key, value]) => [key, typeof value === 'bigint' ? Number(value) : value]),
-        ),
-      );
-      assert.deepEqual(plain, expect.rows);
-    });
-  }
+  test(`read: ${name}`, async () => {
+    const rows = await readParquet(fixture(files[0]));
+    const plain = rows.map((row) =>
+      Object.fromEntries(
+        Object.entries(row).map(([key, value]) => [key, typeof value === 'bigint' ? Number(value) : value]),
+      ),
+    );
+    assert.deepEqual(plain, expect.rows);
+  });
   test(`described: ${name}`, async () => {
     const { rows, rowGroups, columns } = await describeParquet(fixture(files[0]));
     assert.deepEqual([rows, rowGroups], [expect.rows.length, expect.row_groups]);

@@ -1,0 +1,135 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { withFileErrors } from '../base/atomic.js';
+import { JepaError } from '../base/errors.js';
+import { isJsonObject, type JsonObject, parseJson } from '../base/json.js';
+import { type Hdf5Dataset, openHdf5 } from './hdf5-node.js';
+
+/** Episodes back to back in one file: every column runs over all steps (layout of stable-worldmodel). */
+export interface EpisodeColumns {
+  readonly steps: number;
+  /** Steps of each episode, and the step at which it starts. */
+  readonly lengths: readonly number[];
+  readonly offsets: readonly number[];
+  /** `pixels`, `action`, ... with `steps` rows each. */
+  readonly columns: ReadonlyMap<string, Hdf5Dataset>;
+  close(): void;
+}
+
+/**
+ * Opens an HDF5 file of flat columns with `ep_len` and `ep_offset`. Throws a `JepaError` if columns differ in length or an
+ * episode reaches beyond them.
+ */
+export async function openEpisodeColumns(path: string): Promise<EpisodeColumns> {
+  const file = await openHdf5(path);
+  try {
+    const integers = (name: string): number[] => {
+      const column = file.datasets.get(name);
+      if (column?.shape.length !== 1) throw new JepaError(`${path}: no column "${name}" with a number an episode`);
+      return Array.from(column.read().data as ArrayLike<number | bigint>, Number);
+    };
+    const [lengths, offsets] = [integers('ep_len'), integers('ep_offset')];
+    const columns = new Map([...file.datasets].filter(([name]) => name !== 'ep_len' && name !== 'ep_offset'));
+    const [first, ...rest] = columns.values();
+    if (!first) throw new JepaError(`${path}: no columns beside ep_len and ep_offset`);
+    const [steps = 0] = first.shape;
+    const odd = rest.find(({ shape }) => shape[0] !== steps);
+    if (odd) {
+      throw new JepaError(
+        `${path}: columns of different length: "${first.path}" has ${steps} steps, "${odd.path}" ${odd.shape[0] ?? 0}`,
+      );
+    }
+    if (lengths.length !== offsets.length) {
+      throw new JepaError(`${path}: ${lengths.length} lengths of episodes and ${offsets.length} offsets`);
+    }
+    lengths.forEach((length, i) => {
+      if (!(length >= 0 && offsets[i] >= 0 && offsets[i] + length <= steps)) {
+        throw new JepaError(
+          `${path}: episode ${i} is said to have ${length} steps from ${offsets[i]} on, beyond the ${steps} of the file`,
+        );
+      }
+    });
+    return { steps, lengths, offsets, columns, close: file.close };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/**
+ * Steps of an episode (counted from its start) at which a sample may start that takes every `frameskip`-th of
+ * `numSteps * frameskip` steps: all that leave room for it.
+ */
+export function sampleStarts(length: number, numSteps: number, frameskip: number): number[] {
+  return Array.from({ length: Math.max(0, length - numSteps * frameskip + 1) }, (_, start) => start);
+}
+
+/** Whether an image column [steps, H, W, C] or [steps, C, H, W] has its channels last: they are where 1 or 3 stands last. */
+export function channelsLast(shape: readonly number[]): boolean {
+  return [1, 3].includes(shape[shape.length - 1]);
+}
+
+/** One episode of a Minari data set. */
+export interface MinariEpisode {
+  readonly id: number;
+  readonly steps: number;
+  readonly seed?: number;
+  /** `actions`, `rewards`, `terminations`, `truncations` (a row a step), `observations` or `observations/<part>` (one more). */
+  readonly arrays: ReadonlyMap<string, Hdf5Dataset>;
+}
+
+export interface MinariDataset {
+  readonly metadata: JsonObject;
+  readonly episodes: readonly MinariEpisode[];
+  close(): void;
+}
+
+/**
+ * Opens a Minari data set: the folder `.../<name>-v<k>/data` with `main_data.hdf5` and `metadata.json`. Throws a `JepaError`
+ * if the two disagree or an array has a wrong number of rows.
+ */
+export async function openMinari(folder: string): Promise<MinariDataset> {
+  const about = join(folder, 'metadata.json');
+  const metadata = parseJson(
+    withFileErrors('read', about, () => readFileSync(about, 'utf8')),
+    about,
+  );
+  if (!isJsonObject(metadata)) throw new JepaError(`${about}: an object was expected`);
+  if (metadata.data_format !== undefined && metadata.data_format !== 'hdf5') {
+    throw new JepaError(
+      `${about}: the data are in the format ${JSON.stringify(metadata.data_format)}, only hdf5 is read`,
+    );
+  }
+  const path = join(folder, 'main_data.hdf5');
+  const file = await openHdf5(path);
+  try {
+    const arrays = new Map<number, Map<string, Hdf5Dataset>>();
+    for (const [name, dataset] of file.datasets) {
+      const found = /^episode_(\d{1,9})\/(.+)$/.exec(name);
+      if (!found) continue;
+      const own = arrays.get(Number(found[1])) ?? new Map();
+      arrays.set(Number(found[1]), own.set(found[2], dataset));
+    }
+    const episodes = [...arrays]
+      .sort(([a], [b]) => a - b)
+      .map(([id, own]) => {
+        const facts = file.attributes.get(`episode_${id}`);
+        const steps = Number(facts?.get('total_steps') ?? own.get('actions')?.shape[0] ?? 0);
+        for (const [name, { shape }] of own) {
+          const rows = /^(observations|infos)(\/|$)/.test(name) ? steps + 1 : steps;
+          if (shape[0] !== rows) {
+            throw new JepaError(`${path}: "${name}" of episode ${id} has ${shape[0] ?? 0} rows instead of ${rows}`);
+          }
+        }
+        const seed = facts?.get('seed');
+        return { id, steps, arrays: own, ...(seed !== undefined && { seed: Number(seed) }) };
+      });
+    if (episodes.length !== metadata.total_episodes) {
+      throw new JepaError(`${path}: ${episodes.length} episodes, metadata.json says ${metadata.total_episodes}`);
+    }
+    return { metadata, episodes, close: file.close };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
