@@ -47,8 +47,8 @@ function run(command: string, ...args: string[]): string {
 async function writeImages(name: string, { encoder }: FrozenEncoder, count: number): Promise<string> {
   const images = join(folder, name);
   mkdirSync(images);
-  const [height, width] = encoder.imageSize;
-  const channels = encoder.channels as 1 | 3;
+  const [, height, width] = encoder.inputs[0].shape;
+  const channels = encoder.inputs[0].shape[0] as 1 | 3;
   for (let i = 0; i < count; i++) {
     const random = createRandom(i, name);
     const bytes = Uint8Array.from({ length: height * width * channels }, () => random.integer(256));

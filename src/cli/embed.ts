@@ -37,7 +37,7 @@ export async function embed(
   else {
     const skipped = result.skipped > 0 ? `, ${formatFixed(result.skipped, 0)} could not be read` : '';
     print(
-      `${formatFixed(result.images, 0)} images, ${result.features} numbers each, in ${formatDuration(result.seconds)}${skipped}`,
+      `${formatFixed(result.samples, 0)} images, ${result.features} numbers each, in ${formatDuration(result.seconds)}${skipped}`,
     );
     print(table(result.files.map((file) => [file, formatBytes(statSync(file).size)])));
   }

@@ -78,7 +78,7 @@ function showSteps(): { onStep: NonNullable<FinetuneOptions['onStep']>; end(): v
 }
 
 function show(path: string, result: FinetuneResult, seconds: number, out: string | undefined): void {
-  const { finetuned, frozen, scratch, classes, trainImages, testImages, steps } = result;
+  const { finetuned, frozen, scratch, classes, trainSamples, testSamples, steps } = result;
   const percent = (share: number): string => formatFixed(100 * share, 1);
   const row = (name: string, { accuracy, interval: [low, high] }: Score): string[] => [
     name,
@@ -86,7 +86,7 @@ function show(path: string, result: FinetuneResult, seconds: number, out: string
     `${percent(low)} to ${percent(high)}`,
   ];
   print(
-    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainImages, 0)} labelled and ${formatFixed(testImages, 0)} held-out images\n`,
+    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainSamples, 0)} labelled and ${formatFixed(testSamples, 0)} held-out images\n`,
   );
   const rows = [
     ['', '% correct', '95 % interval'],

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { JepaError } from '../base/errors.js';
-import { type ImageDataset, imageName, subset } from '../data/dataset.js';
+import { type ImageDataset, sampleName, subset } from '../data/dataset.js';
 import { openDataset, openSplits, type Splits } from '../data/open-node.js';
 import { type Inspection, inspectFile } from '../hub/inspect.js';
 import { readJsonl } from '../hub/jsonl.js';
@@ -84,9 +84,9 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
     } catch (error) {
       if (!(error instanceof JepaError)) throw error;
       failures.push(
-        error.message.includes(imageName(dataset, index))
+        error.message.includes(sampleName(dataset, index))
           ? error.message
-          : `${imageName(dataset, index)}: ${error.message}`,
+          : `${sampleName(dataset, index)}: ${error.message}`,
       );
     }
   }

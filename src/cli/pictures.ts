@@ -1,43 +1,87 @@
 import { createRandom } from '../base/random.js';
-import { float32, type HostTensor } from '../base/tensor.js';
-import { type ImageDataset, type RawImage, subset } from '../data/dataset.js';
-import { createLoader } from '../data/loader.js';
+import type { HostTensor } from '../base/tensor.js';
+import { type Dataset, type ImageDataset, type RawImage, subset } from '../data/dataset.js';
+import { createLoader, type ViewOptions } from '../data/loader.js';
+import { modalityOf, type PreparationInput } from '../data/plans.js';
+import type { Fields } from '../data/preparation.js';
 import { resizeBytes } from '../data/resample.js';
-import type { TransformInput } from '../data/transforms.js';
-import { input } from '../graph/tensor.js';
-import { sampleMultiBlock2d } from '../masking/multiblock2d.js';
-import type { Encoder } from '../methods/method.js';
+import { encoderInputs, type Method } from '../methods/method.js';
 import { type AttentionMaps, type FeatureMap, featureMaps, type MaskFigure, type ViewRow } from '../report/index.js';
+import { type Look, lookOf, type TokenLayout } from '../report/looks.js';
 import type { Engine, State } from '../runtime/index.js';
-import { trainingViews } from '../train/build.js';
+import { trainingPreparations } from '../train/build.js';
 import type { Config } from '../train/config.js';
+import { feedsOf } from '../train/features.js';
+import type { FrozenEncoder } from '../train/frozen.js';
 
 /** Pictures of a report that are made with the data and the encoder: views, masks, feature maps, attention. */
 
-/** Indices of `count` images evenly spread over a data set. */
-export const spread = (dataset: ImageDataset, count: number): Int32Array =>
+/** Indices of `count` samples evenly spread over a data set. */
+export const spread = (dataset: Dataset, count: number): Int32Array =>
   Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) =>
     Math.floor((i * dataset.length) / Math.min(count, dataset.length)),
   );
 
-/** Images of which at most one side is longer than `side` pixels: thousands of photographs would not fit into memory. */
-export async function smallImages(dataset: ImageDataset, indices: ArrayLike<number>, side = 96): Promise<RawImage[]> {
-  const images: RawImage[] = [];
-  for (const index of Array.from(indices)) {
-    const image = await dataset.read(index);
-    const factor = side / Math.min(image.width, image.height);
-    const size = (length: number): number => Math.max(1, Math.round(length * factor));
-    images.push(factor < 1 ? resizeBytes(image, size(image.width), size(image.height), 'bilinear') : image);
+/** Longest shorter side of a thumbnail: thousands of photographs would not fit into memory. */
+const THUMBNAIL = 96;
+
+/** Small pictures of samples: of images the images themselves, of others what an encoder sees. */
+export async function thumbnails(
+  dataset: Dataset,
+  indices: ArrayLike<number>,
+  preparation: PreparationInput,
+): Promise<RawImage[]> {
+  const pictures: RawImage[] = [];
+  if (modalityOf(preparation) === 'image') {
+    for (const index of Array.from(indices)) pictures.push(small(await (dataset as ImageDataset).read(index)));
+    return pictures;
   }
-  return images;
+  const look = lookOf(preparation);
+  const chosen = Array.from(indices);
+  for (let from = 0; from < chosen.length; from += THUMBNAILS) {
+    const [fields] = await viewsOf(dataset, chosen.slice(from, from + THUMBNAILS), [preparation]);
+    for (const picture of look.pictures(fields)) pictures.push(small(picture));
+  }
+  return pictures;
 }
 
-/** Views [images, count, channels, height, width] of some images, made by transforms. */
+/** Samples that are prepared at a time. */
+const THUMBNAILS = 64;
+
+function small(image: RawImage): RawImage {
+  const factor = THUMBNAIL / Math.min(image.width, image.height);
+  const size = (length: number): number => Math.max(1, Math.round(length * factor));
+  return factor < 1 ? resizeBytes(image, size(image.width), size(image.height), 'bilinear') : image;
+}
+
+/** Views of some samples, for each kind its fields, [samples x count, ...]. */
 export async function viewsOf(
-  dataset: ImageDataset,
+  dataset: Dataset,
   indices: ArrayLike<number>,
-  views: readonly { readonly count: number; readonly transforms: readonly TransformInput[] }[],
-): Promise<readonly HostTensor<'float32'>[]> {
+  views: readonly ViewOptions[],
+): Promise<readonly Fields[]> {
+  const batch = await oneBatch(dataset, indices, views);
+  return batch.map((fields) =>
+    Object.fromEntries(
+      Object.entries(fields).map(
+        ([
+          name,
+          {
+            shape: [samples, count, ...rest],
+            ...tensor
+          },
+        ]) => [name, { ...tensor, shape: [samples * count, ...rest] }],
+      ),
+    ),
+  );
+}
+
+/** A batch of some samples, as the loader gives it. */
+async function oneBatch(
+  dataset: Dataset,
+  indices: ArrayLike<number>,
+  views: readonly ViewOptions[],
+): Promise<readonly Fields[]> {
   const some = subset(dataset, indices);
   const loader = await createLoader(some, {
     batchSize: some.length,
@@ -47,79 +91,78 @@ export async function viewsOf(
     threads: 0,
   });
   try {
-    return (await loader.next())?.images ?? [];
+    return (await loader.next())?.views ?? [];
   } finally {
     await loader.close();
   }
 }
 
-/** One view of each of some images, as bytes again: what an encoder sees. */
-export function displayed({ shape, data }: HostTensor<'float32'>, transforms: readonly TransformInput[]): RawImage[] {
-  const [images, count, channels, height, width] = shape;
-  const normalisation = transforms.find((step) => step.kind === 'normalize');
-  const of = (values: readonly number[] | undefined, channel: number, otherwise: number): number =>
-    values?.[values.length === 1 ? 0 : channel] ?? otherwise;
-  const pixels = height * width;
-  return Array.from({ length: images * count }, (_, i) => {
-    const bytes = new Uint8Array(pixels * channels);
-    for (let c = 0; c < channels; c++) {
-      const [mean, std] = [of(normalisation?.mean, c, 0), of(normalisation?.std, c, 1)];
-      for (let p = 0; p < pixels; p++) {
-        const value = data[(i * channels + c) * pixels + p] * std + mean;
-        bytes[p * channels + c] = Math.round(255 * Math.min(1, Math.max(0, value)));
-      }
-    }
-    return { width, height, channels, data: bytes };
-  });
-}
-
 /** What the context encoder saw and the predictor was asked for, on views as in training. */
 export async function maskFigure(
   config: Config,
-  dataset: ImageDataset,
-  grid: readonly [number, number],
+  method: Method,
+  dataset: Dataset,
   count = 6,
 ): Promise<MaskFigure | undefined> {
-  if (config.method.name !== 'ijepa') return undefined;
-  const [transforms] = trainingViews(config, 1);
-  const [views] = await viewsOf(dataset, spread(dataset, count), [{ count: 1, transforms }]);
-  const images = displayed(views, transforms);
-  const random = createRandom(config.train.seed, 'masks of the report');
-  const draws = { sizes: random.split('sizes'), places: random.split('places') };
-  const { context, target } = sampleMultiBlock2d({ ...config.method.masks, grid }, images.length, draws);
-  const [, contexts, kept] = context.shape;
-  const [, blocks, hidden] = target.shape;
+  if (!method.masks) return undefined;
+  const preparations = trainingPreparations(config, method.views.length);
+  const kinds = method.views.map((views, kind) => ({ count: views, ...preparations[kind] }));
+  const batch = await oneBatch(dataset, spread(dataset, count), kinds);
+  const hidden = method.masks(method.feeds({ views: batch }, createRandom(config.train.seed, 'masks of the report')));
+  const look = lookOf(preparations[0]);
+  const { rows, columns, cells } = look.layout(method.encoder.grid);
+  const pictures = look.pictures(firstViews(batch[0]));
   return {
-    rows: grid[0],
-    columns: grid[1],
-    samples: images.map((image, i) => ({
+    rows,
+    columns,
+    samples: pictures.map((image, i) => ({
       image,
-      context: context.data.subarray(i * contexts * kept, (i * contexts + 1) * kept),
-      targets: Array.from({ length: blocks }, (_, b) =>
-        target.data.subarray((i * blocks + b) * hidden, (i * blocks + b + 1) * hidden),
-      ),
+      context: hidden[i].context.map((token) => cells[token]),
+      targets: hidden[i].targets.map((block) => block.map((token) => cells[token])),
     })),
   };
 }
 
-/** Images and the views that training makes of them. */
+/** The first view of each sample: [samples, count, ...] -> [samples, ...]. */
+function firstViews(fields: Fields): Fields {
+  const entries = Object.entries(fields).map(
+    ([
+      name,
+      {
+        dtype,
+        shape: [samples, count, ...rest],
+        data,
+      },
+    ]) => {
+      const size = data.length / (samples * count);
+      const first = new (data.constructor as typeof Float32Array)(samples * size);
+      for (let i = 0; i < samples; i++) first.set(data.subarray(i * count * size, (i * count + 1) * size), i * size);
+      return [name, { dtype, shape: [samples, ...rest], data: first }];
+    },
+  );
+  return Object.fromEntries(entries) as Fields;
+}
+
+/** Samples and the views that training makes of them. */
 export async function viewRows(
   config: Config,
-  dataset: ImageDataset,
-  kinds: readonly number[],
+  method: Method,
+  dataset: Dataset,
+  { preparation }: FrozenEncoder,
   count = 6,
 ): Promise<ViewRow[]> {
+  const kinds = method.views;
   const indices = spread(dataset, count);
-  const images = await smallImages(dataset, indices);
-  const transforms = trainingViews(config, kinds.length);
+  const images = await thumbnails(dataset, indices, preparation);
+  const preparations = trainingPreparations(config, kinds.length);
   // A method of one view shows how differently it comes out.
   const counts = kinds.length === 1 && kinds[0] === 1 ? [4] : kinds;
   const made = await viewsOf(
     dataset,
     indices,
-    counts.map((views, kind) => ({ count: views, transforms: transforms[kind] })),
+    counts.map((views, kind) => ({ count: views, ...preparations[kind] })),
   );
-  const shown = made.map((views, kind) => displayed(views, transforms[kind]));
+  const shown = made.map((views, kind) => lookOf(preparations[kind]).pictures(views));
   return images.map((image, i) => ({
     image,
     views: shown.flatMap((views, kind) => views.slice(i * counts[kind], (i + 1) * counts[kind])),
@@ -134,50 +177,48 @@ export interface InsideViews {
 /** Heads that are shown one by one. */
 const HEADS = 4;
 
-/** Patch features of some images as colours, and attention of the last block where the encoder has any. */
+/** Token features of some samples as colours, and attention of the last block where the encoder has any. */
 export async function insideViews(
   engine: Engine,
   state: State,
-  encoder: Encoder,
-  dataset: ImageDataset,
-  transforms: readonly TransformInput[],
+  frozen: FrozenEncoder,
+  dataset: Dataset,
   count = 8,
 ): Promise<InsideViews> {
-  const [rows, columns] = encoder.grid;
-  if (rows * columns < 4) return {};
-  const [views] = await viewsOf(dataset, spread(dataset, count), [{ count: 1, transforms }]);
-  const images = displayed(views, transforms);
-  const seen = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
+  const { encoder, preparation } = frozen;
+  const look: Look = lookOf(preparation);
+  const layout = look.layout(encoder.grid);
+  if (layout.cells.length < 4) return {};
+  const [fields] = await viewsOf(dataset, spread(dataset, count), [preparation]);
+  const images = look.pictures(fields);
+  const seen = encoderInputs(encoder);
   const attention = encoder.attention?.(seen);
   const program = await engine.compile(
     { name: 'inside', outputs: { tokens: encoder.tokens(seen), ...(attention && { attention }) } },
     state,
   );
-  const [n, , ...size] = views.shape;
-  const { outputs } = await program.run({ images: float32([n, ...size], views.data) });
+  const { outputs } = await program.run(feedsOf(frozen, fields));
   await program.close();
   return {
-    featureMaps: featureMaps(images, outputs.tokens as HostTensor<'float32'>, { rows, columns }),
-    attention:
-      attention && attentionMaps(images.slice(0, 6), outputs.attention as HostTensor<'float32'>, rows, columns),
+    featureMaps: featureMaps(images, outputs.tokens as HostTensor<'float32'>, layout),
+    attention: attention && attentionMaps(images.slice(0, 6), outputs.attention as HostTensor<'float32'>, layout),
   };
 }
 
-/** Attention [images, heads, queries, keys] -> what every patch receives, averaged over queries. */
+/** Attention [samples, heads, queries, keys] -> what every token receives, averaged over queries. */
 function attentionMaps(
   images: readonly RawImage[],
   { shape, data }: HostTensor<'float32'>,
-  rows: number,
-  columns: number,
+  { rows, columns, cells }: TokenLayout,
 ): AttentionMaps[] {
   const [, heads, queries, keys] = shape;
   return images.map((image, i) => ({
     image,
     maps: Array.from({ length: Math.min(heads, HEADS) }, (_, head) => {
-      const values = new Float64Array(keys);
+      const values = new Float64Array(rows * columns);
       for (let q = 0; q < queries; q++) {
         const row = ((i * heads + head) * queries + q) * keys;
-        for (let k = 0; k < keys; k++) values[k] += data[row + k] / queries;
+        for (let k = 0; k < keys; k++) values[cells[k]] += data[row + k] / queries;
       }
       return { name: `head ${head + 1}`, rows, columns, values };
     }),

@@ -30,7 +30,7 @@ export async function probe(
 }
 
 function show(path: string, result: ProbeResult): void {
-  const { encoder, raw, random, testImages, trainImages, classes, notes } = result;
+  const { encoder, raw, random, testSamples, trainSamples, classes, notes } = result;
   const percent = (share: number): string => formatFixed(100 * share, 1);
   const row = (name: string, { linear, knn, fewLabels, attributes }: SourceScores): string[] => [
     name,
@@ -47,7 +47,7 @@ function show(path: string, result: ProbeResult): void {
     ...Object.keys(encoder.attributes),
   ];
   print(
-    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainImages, 0)} training and ${formatFixed(testImages, 0)} held-out images\n`,
+    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainSamples, 0)} training and ${formatFixed(testSamples, 0)} held-out images\n`,
   );
   const rows = [head, row('this encoder, frozen', encoder), row('raw pixels', raw), row('random weights', random)];
   print(table(rows, Array.from(head.keys()).slice(1)));

@@ -3,7 +3,7 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { createRandom } from '../base/random.js';
 import { sizeOf } from '../base/tensor.js';
-import { type ImageDataset, imageName, subset } from '../data/dataset.js';
+import { type Dataset, sampleName, subset } from '../data/dataset.js';
 import { createLoader } from '../data/loader.js';
 import { type JsonlLog, readJsonl } from '../hub/jsonl.js';
 import { formatDuration, formatFixed, formatNumber } from '../report/format.js';
@@ -23,14 +23,14 @@ import {
   type WrittenFile,
 } from '../report/index.js';
 import type { Engine, UpdateValues } from '../runtime/index.js';
-import { buildMethod, trainingViews } from '../train/build.js';
+import { buildMethod, trainingPreparations } from '../train/build.js';
 import type { Config } from '../train/config.js';
 import { extractFeatures } from '../train/features.js';
 import { type FrozenEncoder, installEncoder } from '../train/frozen.js';
 import { prepare } from '../train/loop.js';
 import type { ProbeResult, SourceScores } from '../train/probe.js';
 import { measureProducts } from './machine.js';
-import { insideViews, maskFigure, smallImages, spread, viewRows } from './pictures.js';
+import { insideViews, maskFigure, spread, thumbnails, viewRows } from './pictures.js';
 import { METHOD_TITLES, type TrainedRun, titleOf } from './run.js';
 import { configText } from './settings.js';
 
@@ -60,20 +60,20 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
   const shown = subset(chosen, indices);
   const set: EmbeddedImages = {
     embeddings: rows,
-    images: await smallImages(shown, spread(shown, shown.length)),
+    images: await thumbnails(shown, spread(shown, shown.length), encoder.preparation),
     labels: shown.labels,
     classNames: shown.classNames,
   };
   onStage('report: map');
   const map = embeddingMap(set, {
     attributes: shown.attributes,
-    names: Array.from({ length: shown.length }, (_, i) => imageName(shown, i)),
+    names: Array.from({ length: shown.length }, (_, i) => sampleName(shown, i)),
   });
   onStage('report: pictures');
   const state = await installEncoder(engine, encoder);
-  const inside = await insideViews(engine, state, encoder.encoder, data.test, encoder.transforms);
-  const masks = await maskFigure(config, data.train, encoder.encoder.grid);
-  const views = await viewRows(config, data.train, method.views);
+  const inside = await insideViews(engine, state, encoder, data.test);
+  const masks = await maskFigure(config, method, data.train);
+  const views = await viewRows(config, method, data.train, encoder);
   onStage('report: time by scope');
   const timings = await stepTimings(run, log);
   const last = trained.last;
@@ -124,7 +124,7 @@ function summary(
   const [own, raw, random] = [probes.encoder, probes.raw, probes.random].map(({ linear }) =>
     percentText(linear.accuracy),
   );
-  return `${learned} Frozen, it lets a linear classifier name ${own} of ${formatFixed(probes.testImages, 0)} held-out images correctly, against ${raw} from raw pixels and ${random} from the same network with random weights.`;
+  return `${learned} Frozen, it lets a linear classifier name ${own} of ${formatFixed(probes.testSamples, 0)} held-out images correctly, against ${raw} from raw pixels and ${random} from the same network with random weights.`;
 }
 
 const percentText = (share: number): string => `${formatFixed(100 * share, 1)} %`;
@@ -153,11 +153,11 @@ function headline({ trained, seconds, config }: TrainedRun, timings: Timings, pr
       value: formatDuration(seconds),
       note: `${formatFixed(trained.steps, 0)} steps of ${formatFixed(config.train.batchSize * config.train.accumulate, 0)}`,
     },
-    ...(timings.imagesPerSecond
+    ...(timings.samplesPerSecond
       ? [
           {
             name: 'Speed',
-            value: formatFixed(timings.imagesPerSecond, 0),
+            value: formatFixed(timings.samplesPerSecond, 0),
             unit: 'images/s',
             note: share && `${formatFixed(100 * share, 0)} % of the matrix peak`,
           },
@@ -170,7 +170,7 @@ function headline({ trained, seconds, config }: TrainedRun, timings: Timings, pr
 
 const LABELS = { own: 'this encoder', raw: 'raw pixels', random: 'random weights' };
 
-function probeTable({ encoder, raw, random, classes, testImages, trainImages, notes }: ProbeResult): ProbeTable {
+function probeTable({ encoder, raw, random, classes, testSamples, trainSamples, notes }: ProbeResult): ProbeTable {
   const rows = (of: (scores: SourceScores) => { accuracy: number; interval?: readonly [number, number] }) =>
     (
       [
@@ -186,9 +186,9 @@ function probeTable({ encoder, raw, random, classes, testImages, trainImages, no
         interval: interval && ([100 * interval[0], 100 * interval[1]] as const),
       };
     });
-  const few = encoder.fewLabels.map(({ labels, images, accuracies }, i) => ({
+  const few = encoder.fewLabels.map(({ labels, samples, accuracies }, i) => ({
     name: labels.endsWith('%') ? `${labels} of the labels` : `${labels.replace(' a class', '')} labels a class`,
-    note: `A linear classifier that sees ${formatFixed(images, 0)} labels; mean of ${accuracies.length} draws, whiskers from the lowest to the highest.`,
+    note: `A linear classifier that sees ${formatFixed(samples, 0)} labels; mean of ${accuracies.length} draws, whiskers from the lowest to the highest.`,
     results: rows(({ fewLabels }) => ({
       accuracy: fewLabels[i].mean,
       interval: [Math.min(...fewLabels[i].accuracies), Math.max(...fewLabels[i].accuracies)] as const,
@@ -202,7 +202,7 @@ function probeTable({ encoder, raw, random, classes, testImages, trainImages, no
   const form =
     encoder.linear.form === 'representation' ? 'the encoder’s representation' : 'its last four layers side by side';
   return {
-    note: `Accuracy in naming ${classes.length} classes in ${formatFixed(testImages, 0)} held-out images; the encoder is frozen, labels of ${formatFixed(trainImages, 0)} training images are used by the probes alone.${notes.length > 0 ? ` Not measured: ${notes.join('; ')}.` : ''}`,
+    note: `Accuracy in naming ${classes.length} classes in ${formatFixed(testSamples, 0)} held-out images; the encoder is frozen, labels of ${formatFixed(trainSamples, 0)} training images are used by the probes alone.${notes.length > 0 ? ` Not measured: ${notes.join('; ')}.` : ''}`,
     probes: [
       { name: 'Linear', note: `A linear classifier on ${form}.`, results: rows(({ linear }) => linear) },
       {
@@ -229,7 +229,7 @@ function classResults({ classes, encoder, raw }: ProbeResult): ClassResults {
 }
 
 /** Images whose neighbours are shown: of different classes, where there are classes. */
-function queries({ length, labels }: Pick<ImageDataset, 'length' | 'labels'>, count = 6): number[] {
+function queries({ length, labels }: Pick<Dataset, 'length' | 'labels'>, count = 6): number[] {
   const seen = new Set<number>();
   const chosen: number[] = [];
   // A step without a common divisor with most lengths: neither the first classes only nor always the same kind of file.
@@ -253,7 +253,7 @@ const TRACES = {
   energyMatched: 'energyMatched',
   energyShuffled: 'energyShuffled',
   knn: 'knn',
-  imagesPerSecond: 'imagesPerSecond',
+  samplesPerSecond: 'samplesPerSecond',
 } as const;
 
 /** Curves of everything that was logged. */
@@ -279,15 +279,15 @@ async function stepTimings({ config, data, trained, peakBytes }: TrainedRun, { r
   const method = buildMethod(config);
   const { state, program, pair, initial } = await prepare(method, config, engine);
   await state.write(initial);
-  const transforms = trainingViews(config, method.views.length);
+  const preparations = trainingPreparations(config, method.views.length);
   const loader = await createLoader(data.train, {
     batchSize: config.train.batchSize,
-    views: method.views.map((count, kind) => ({ count, transforms: transforms[kind] })),
+    views: method.views.map((count, kind) => ({ count, ...preparations[kind] })),
     threads: 0,
   });
   const batch = await loader.next();
   await loader.close();
-  const feeds = method.feeds(batch ?? { images: [] }, createRandom(config.train.seed, 'profile'));
+  const feeds = method.feeds(batch ?? { views: [] }, createRandom(config.train.seed, 'profile'));
   const hyper = { lr: 0, weightDecay: 0 };
   const update: UpdateValues = { step: 1, groups: [hyper, hyper], momentum: 1 };
   const { scopes } = await program.profile(feeds, PROFILED, update);
@@ -295,14 +295,14 @@ async function stepTimings({ config, data, trained, peakBytes }: TrainedRun, { r
   await program.close();
   await pair.close();
   const speeds = records
-    .flatMap(({ imagesPerSecond }) => (typeof imagesPerSecond === 'number' ? [imagesPerSecond] : []))
+    .flatMap(({ samplesPerSecond }) => (typeof samplesPerSecond === 'number' ? [samplesPerSecond] : []))
     .sort((a, b) => a - b);
-  const imagesPerSecond = speeds.length > 0 ? speeds[speeds.length >> 1] : undefined;
+  const samplesPerSecond = speeds.length > 0 ? speeds[speeds.length >> 1] : undefined;
   return {
     scopes: joinBlocks(scopes),
     of: 'one training step, by the kernels',
-    imagesPerSecond,
-    stepSeconds: imagesPerSecond && (config.train.batchSize * config.train.accumulate) / imagesPerSecond,
+    samplesPerSecond,
+    stepSeconds: samplesPerSecond && (config.train.batchSize * config.train.accumulate) / samplesPerSecond,
     flopsPerStep: flops,
     peakFlops: await measureProducts(engine),
     peakBytes,

@@ -83,8 +83,8 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
           const size = parameters < 1e5 ? formatFixed(parameters, 0) : `${formatNumber(parameters / 1e6)} million`;
           progress.log(`${from}${size} parameters, ${distribution}`);
         },
-        onStep: ({ step, totalSteps, loss, imagesPerSecond, etaSeconds }) =>
-          progress.update({ step, total: totalSteps || undefined, loss, imagesPerSecond, etaSeconds }),
+        onStep: ({ step, totalSteps, loss, samplesPerSecond, etaSeconds }) =>
+          progress.update({ step, total: totalSteps || undefined, loss, samplesPerSecond, etaSeconds }),
         onDiagnosis: ({ step, rankme, width, featureStd, meanCosine, verdict, message }) =>
           progress.update({ step, rankme, width, featureStd, meanCosine, verdict: { verdict, message } }),
         onProbe: ({ step, knn }) => progress.update({ step, knn }),

@@ -1,8 +1,8 @@
 import { JepaError } from '../base/errors.js';
-import { createRandom } from '../base/random.js';
-import type { RawImage } from './dataset.js';
-import { applyTransforms, VIEW_PARAMETERS } from './pipeline.js';
-import type { Transform } from './transforms.js';
+import { createRandom, type Random } from '../base/random.js';
+import { sizeOf } from '../base/tensor.js';
+import type { FieldArray } from './preparation.js';
+import { makePreparation, type PreparationPlan } from './preparations.js';
 
 /**
  * How batches are made; plain data, the same in the trainer's thread and in loader threads. This file does the work in
@@ -10,128 +10,130 @@ import type { Transform } from './transforms.js';
  */
 export interface BatchPlan {
   readonly seed: number;
-  readonly channels: number;
   readonly length: number;
+  /** What samples are called in messages, `images`. */
+  readonly samples: string;
   readonly views: readonly ViewPlan[];
 }
 
 export interface ViewPlan {
   readonly count: number;
-  readonly steps: readonly Transform[];
-  readonly height: number;
-  readonly width: number;
+  readonly preparation: PreparationPlan;
 }
 
 export interface BatchJob {
   readonly epoch: number;
-  /** Wanted images. */
+  /** Wanted samples. */
   readonly indices: Int32Array;
   /** Arrays of an earlier batch to be written over: fresh memory costs as much as an augmentation. */
-  readonly memory?: readonly Float32Array[];
+  readonly memory?: readonly ViewArrays[];
 }
+
+/** One array for each field of a view: [batch, count, ...field]. */
+export type ViewArrays = readonly FieldArray[];
 
 export interface MadeBatch {
-  /** One array for each entry of `views`: [batch, count, channels, height, width]. */
-  readonly images: Float32Array[];
-  /** How each view was warped, one array for each entry of `views`: [batch, count, VIEW_PARAMETERS]. */
-  readonly parameters: Float32Array[];
-  /** Images used: those wanted, or the next readable one. */
+  readonly views: readonly ViewArrays[];
+  /** Samples used: those wanted, or the next readable one. */
   readonly indices: Int32Array;
-  readonly corrupt: readonly CorruptImage[];
+  readonly corrupt: readonly CorruptSample[];
 }
 
-export interface CorruptImage {
+export interface CorruptSample {
   readonly index: number;
   readonly message: string;
 }
 
-type Read = (index: number) => RawImage | Promise<RawImage>;
+/** `random` belongs to the sample that was wanted. */
+export type Read = (index: number, random: Random) => unknown;
 
-/** Reads under way while the images before them are transformed. */
+/** Reads under way while the samples before them are prepared. */
 const READ_AHEAD = 4;
 
 /**
- * Reads the images of a job in order, several at once, and hands each to `visit`. An image that cannot be read is replaced
- * by the next one (in the order of the data set) that can. Throws a `JepaError` if none can.
+ * Reads the samples of a job in order, several at once, and hands each to `visit`. A sample that cannot be read is
+ * replaced by the next one (in the order of the data set) that can. Throws a `JepaError` if none can.
  */
-export async function readImages(
+export async function readSamples(
   read: Read,
-  length: number,
-  wanted: Int32Array,
-  visit: (position: number, image: RawImage, index: number) => void,
-): Promise<CorruptImage[]> {
-  const corrupt: CorruptImage[] = [];
-  const started: (RawImage | Promise<RawImage>)[] = [];
+  { length, samples, seed }: Pick<BatchPlan, 'length' | 'samples' | 'seed'>,
+  { epoch, indices: wanted }: BatchJob,
+  visit: (position: number, sample: unknown, index: number) => void,
+): Promise<CorruptSample[]> {
+  const corrupt: CorruptSample[] = [];
+  const draws = createRandom(seed, 'reads', epoch);
+  const started: unknown[] = [];
   const start = (position: number) => {
     try {
-      const image = read(wanted[position]);
+      const sample = read(wanted[position], draws.split(wanted[position]));
       // A failure is met when its turn comes.
-      if (image instanceof Promise) image.catch(() => undefined);
-      started[position] = image;
+      if (sample instanceof Promise) sample.catch(() => undefined);
+      started[position] = sample;
     } catch (error) {
       started[position] = Promise.reject(error);
-      (started[position] as Promise<RawImage>).catch(() => undefined);
+      (started[position] as Promise<unknown>).catch(() => undefined);
     }
   };
   for (let position = 0; position < wanted.length; position++) {
     while (started.length < Math.min(wanted.length, position + READ_AHEAD)) start(started.length);
-    let image: RawImage | undefined;
+    let sample: unknown;
     let index = wanted[position];
-    for (let tried = 0; !image; tried++) {
+    for (let tried = 0; sample === undefined; tried++) {
       if (tried === length)
-        throw new JepaError(`none of the ${length} images can be read; the first: ${corrupt[0].message}`);
+        throw new JepaError(`none of the ${length} ${samples} can be read; the first: ${corrupt[0].message}`);
       try {
-        const next = tried === 0 ? started[position] : read(index);
-        image = next instanceof Promise ? await next : next;
+        sample = await (tried === 0 ? started[position] : read(index, draws.split(wanted[position])));
       } catch (error) {
         corrupt.push({ index, message: (error as Error).message.split('\n', 1)[0] });
         index = (index + 1) % length;
       }
     }
     delete started[position];
-    visit(position, image, index);
+    visit(position, sample, index);
   }
   return corrupt;
 }
 
-/** The array of each entry of `views`, and a function that fills in the views of one image. */
+/** The arrays of a batch, and a function that fills in the views of one sample. */
 export function startBatch(
   plan: BatchPlan,
   job: BatchJob,
-): { images: Float32Array[]; parameters: Float32Array[]; transform: (position: number, image: RawImage) => void } {
-  const sizes = plan.views.map(({ height, width }) => plan.channels * height * width);
-  const images = plan.views.map(({ count }, v) => {
-    const length = job.indices.length * count * sizes[v];
-    return job.memory?.[v].length === length ? job.memory[v] : new Float32Array(length);
-  });
-  const parameters = plan.views.map(({ count }) => new Float32Array(job.indices.length * count * VIEW_PARAMETERS));
+): { views: readonly ViewArrays[]; prepare: (position: number, sample: unknown) => void } {
+  const kinds = plan.views.map(({ count, preparation }) => ({ count, ...makePreparation(preparation) }));
+  const views = kinds.map(({ count, fields }, v) =>
+    fields.map(({ dtype, shape }, f) => {
+      const length = job.indices.length * count * sizeOf(shape);
+      const kept = job.memory?.[v][f];
+      if (kept?.length === length) return kept;
+      return dtype === 'float32' ? new Float32Array(length) : new Int32Array(length);
+    }),
+  );
   const epoch = createRandom(plan.seed, 'views', job.epoch);
-  const viewsOfImage = plan.views.reduce((sum, { count }) => sum + count, 0);
-  const transform = (position: number, image: RawImage) => {
-    if (image.channels !== plan.channels) {
-      throw new JepaError(`an image has ${image.channels} channels where the data set says ${plan.channels}`);
-    }
-    // The generator follows the image that was wanted, so a replaced image does not disturb the others.
-    let stream = job.indices[position] * viewsOfImage;
-    for (const [v, { count, steps }] of plan.views.entries()) {
-      for (let i = 0; i < count; i++) {
-        const view = position * count + i;
-        const at = view * sizes[v];
-        const described = parameters[v].subarray(view * VIEW_PARAMETERS, (view + 1) * VIEW_PARAMETERS);
-        applyTransforms(image, steps, epoch.split(stream++), images[v].subarray(at, at + sizes[v]), described);
+  const viewsOfSample = plan.views.reduce((sum, { count }) => sum + count, 0);
+  const prepare = (position: number, sample: unknown) => {
+    // The generator follows the sample that was wanted, so a replaced one does not disturb the others.
+    let stream = job.indices[position] * viewsOfSample;
+    for (const [v, kind] of kinds.entries()) {
+      for (let i = 0; i < kind.count; i++) {
+        const view = position * kind.count + i;
+        const out = kind.fields.map(({ shape }, f) => {
+          const size = sizeOf(shape);
+          return views[v][f].subarray(view * size, (view + 1) * size);
+        });
+        kind.prepare(sample, epoch.split(stream++), out);
       }
     }
   };
-  return { images, parameters, transform };
+  return { views, prepare };
 }
 
-/** Reads and transforms a whole batch in this thread. */
+/** Reads and prepares a whole batch in this thread. */
 export async function makeBatch(read: Read, plan: BatchPlan, job: BatchJob): Promise<MadeBatch> {
-  const { images, parameters, transform } = startBatch(plan, job);
+  const { views, prepare } = startBatch(plan, job);
   const indices = job.indices.slice();
-  const corrupt = await readImages(read, plan.length, job.indices, (position, image, index) => {
+  const corrupt = await readSamples(read, plan, job, (position, sample, index) => {
     indices[position] = index;
-    transform(position, image);
+    prepare(position, sample);
   });
-  return { images, parameters, indices, corrupt };
+  return { views, indices, corrupt };
 }

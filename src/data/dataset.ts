@@ -1,4 +1,6 @@
 import { JepaError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
+import { type Modality, wordsOf } from './modality.js';
 
 /** One decoded image: bytes in the order [height, width, channels]. */
 export interface RawImage {
@@ -10,31 +12,64 @@ export interface RawImage {
 }
 
 /**
- * A set of images. Everything in `src/data` reads from this interface, so an object with these members is all that one's
- * own data needs. `read` must give the same image for the same index every time, and may be called several times at once.
+ * A set of samples of one modality: images, clips of videos, recordings, ... Everything in `src/data` reads from this
+ * interface, so an object with these members is all that one's own data needs.
  */
-export interface ImageDataset {
+export interface Dataset<Sample = unknown> {
   /** Where it comes from, for messages. */
   readonly name: string;
+  /** What its samples are; images by default. */
+  readonly modality?: Modality;
   readonly length: number;
-  readonly channels: number;
-  /** Set where all images have the same size. */
-  readonly size?: { readonly width: number; readonly height: number };
-  /** Class of every image, -1 where unknown; absent where there are no labels. */
+  /** Class of every sample, -1 where unknown; absent where there are no labels. */
   readonly labels?: Int32Array;
   readonly classNames?: readonly string[];
-  /** Other things known of every image (coarse classes, style), by name. */
+  /** Other things known of every sample (coarse classes, style), by name. */
   readonly attributes?: Readonly<Record<string, Int32Array>>;
-  /** Decodes one image. Rejects with a `JepaError` naming the image if it cannot be read. */
-  read(index: number): Promise<RawImage>;
-  /** What an image is called in messages and search results: a path, or `name[index]` by default. */
+  /**
+   * Reads one sample; several reads may be under way at once. Without `random` an index gives the same sample every time;
+   * what can be read in part (a long video) takes the part that `random` chooses. Rejects with a `JepaError` naming the
+   * sample if it cannot be read.
+   */
+  read(index: number, random?: Random): Promise<Sample>;
+  /** What a sample is called in messages and search results: a path, or `name[index]` by default. */
   nameOf?(index: number): string;
-  /** How a loader thread can open the same images; without it they are read in the calling thread. */
+  /** How a loader thread can open the same samples; without it they are read in the calling thread. */
   readonly source?: DatasetSource;
 }
 
-/** Images that a loader thread can read without the object in the calling thread. Survives `structuredClone`. */
-export type DatasetSource = MemorySource | FileSource | TarSource | SubsetSource;
+/** A set of images. */
+export interface ImageDataset extends Dataset<RawImage> {
+  readonly channels: number;
+  /** Set where all images have the same size. */
+  readonly size?: { readonly width: number; readonly height: number };
+}
+
+/** Samples that a loader thread can read without the object in the calling thread. Survives `structuredClone`. */
+export type DatasetSource = ImageSource | SubsetSource | ModuleSource;
+
+export type ImageSource = MemorySource | FileSource | TarSource;
+
+/** Samples of a modality that opens its own: what `open(options)` of a module gives (`SourceModule`). */
+export interface ModuleSource {
+  readonly kind: 'module';
+  /** URL of the module, `import.meta.url` where it names itself. */
+  readonly module: string;
+  /** Plain data. */
+  readonly options: unknown;
+}
+
+/** What the module of a `ModuleSource` exports. */
+export interface SourceModule {
+  open(options: unknown): SampleReader | Promise<SampleReader>;
+}
+
+/** Reads the samples of a source. Several reads may be under way at once. */
+export interface SampleReader<Sample = unknown> {
+  /** As `Dataset.read`; at once where the sample lies in memory. */
+  read(index: number, random?: Random): Sample | Promise<Sample>;
+  close?(): Promise<void>;
+}
 
 /** Images of one size, one after the other. The bytes are shared between threads, not copied. */
 export interface MemorySource {
@@ -91,15 +126,16 @@ export interface CacheOptions {
   readonly maxBytes: number;
 }
 
-/** Name of image `index`, for messages. */
-export function imageName(dataset: ImageDataset, index: number): string {
+/** Name of sample `index`, for messages. */
+export function sampleName(dataset: Dataset, index: number): string {
   return dataset.nameOf?.(index) ?? `${dataset.name}[${index}]`;
 }
 
 /** Refuses an index outside of the data set. */
-export function checkIndex(dataset: { name: string; length: number }, index: number): void {
+export function checkIndex(dataset: Pick<Dataset, 'name' | 'length' | 'modality'>, index: number): void {
   if (!Number.isInteger(index) || index < 0 || index >= dataset.length) {
-    throw new JepaError(`${dataset.name}: there is no image ${index}, indices are 0 to ${dataset.length - 1}`);
+    const { one } = wordsOf(dataset);
+    throw new JepaError(`${dataset.name}: there is no ${one} ${index}, indices are 0 to ${dataset.length - 1}`);
   }
 }
 
@@ -175,26 +211,26 @@ export function imageOfMemory(
   return { width, height, channels, data: pixels.subarray(index * bytes, (index + 1) * bytes) };
 }
 
-/** Some images of a data set, in the order of `indices`. */
-export function subset(dataset: ImageDataset, indices: ArrayLike<number>, name = dataset.name): ImageDataset {
+/** Some samples of a data set, in the order of `indices`; what else it says of all its samples stays. */
+export function subset<D extends Dataset>(dataset: D, indices: ArrayLike<number>, name = dataset.name): D {
   const chosen = Int32Array.from(indices);
   for (const index of chosen) checkIndex(dataset, index);
   const pick = (values: Int32Array) => chosen.map((index) => values[index]);
+  const { modality } = dataset;
+  const { length } = chosen;
   return {
+    ...dataset,
     name,
-    length: chosen.length,
-    channels: dataset.channels,
-    size: dataset.size,
+    length,
     labels: dataset.labels && pick(dataset.labels),
-    classNames: dataset.classNames,
     attributes:
       dataset.attributes &&
       Object.fromEntries(Object.entries(dataset.attributes).map(([key, values]) => [key, pick(values)])),
-    async read(index) {
-      checkIndex({ name, length: chosen.length }, index);
-      return dataset.read(chosen[index]);
+    async read(index: number, random?: Random) {
+      checkIndex({ name, length, modality }, index);
+      return dataset.read(chosen[index], random);
     },
-    nameOf: (index) => imageName(dataset, chosen[index]),
+    nameOf: (index: number) => sampleName(dataset, chosen[index]),
     source: dataset.source && { kind: 'subset', of: dataset.source, indices: chosen },
   };
 }

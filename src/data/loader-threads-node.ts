@@ -1,20 +1,20 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { JepaError } from '../base/errors.js';
-import { type BatchJob, type BatchPlan, type CorruptImage, type MadeBatch, readImages } from './batch.js';
-import type { DatasetSource, ImageDataset, RawImage } from './dataset.js';
+import { type BatchJob, type BatchPlan, type MadeBatch, readSamples } from './batch.js';
+import type { Dataset, DatasetSource } from './dataset.js';
 import type { BatchMaker } from './loader.js';
 
 /** What a loader thread is started with. */
 export interface ThreadStart {
   readonly plan: BatchPlan;
-  /** Absent: images come with each job. */
+  /** Absent: samples come with each job. */
   readonly source?: DatasetSource;
 }
 
 /** To a loader thread; `close` ends it after the work under way. */
 export type ToThread =
-  | { readonly kind: 'job'; readonly id: number; readonly job: BatchJob; readonly images?: readonly RawImage[] }
+  | { readonly kind: 'job'; readonly id: number; readonly job: BatchJob; readonly samples?: readonly unknown[] }
   | { readonly kind: 'close' };
 
 /** From a loader thread. */
@@ -29,14 +29,14 @@ interface Thread {
   readonly ended: Promise<void>;
 }
 
-/** Training takes all cores; one thread for four of them keeps it supplied with images. */
+/** Training takes all cores; one thread for four of them keeps it supplied. */
 export function defaultThreads(): number {
   return Math.min(8, Math.max(1, Math.floor(availableParallelism() / 4)));
 }
 
-/** Makes batches in worker threads. A data set without a `source` is read here and only transformed there. */
+/** Makes batches in worker threads. A data set without a `source` is read here and only prepared there. */
 export function threadMaker(
-  dataset: ImageDataset,
+  dataset: Dataset,
   plan: BatchPlan,
   count: number,
   notice: (message: string) => void,
@@ -46,31 +46,33 @@ export function threadMaker(
   let nextId = 0;
   let closed = false;
 
-  function send(job: BatchJob, images?: readonly RawImage[]): Promise<MadeBatch> {
+  function send(job: BatchJob, samples?: readonly unknown[]): Promise<MadeBatch> {
     const thread = threads.reduce((least, one) => (one.waiting.size < least.waiting.size ? one : least));
     const id = nextId++;
     return new Promise((resolve, reject) => {
       thread.waiting.set(id, { resolve, reject });
-      const arrays = [...(job.memory ?? []), ...(images ?? []).map(({ data }) => data)];
-      const handedOver = arrays.map(({ buffer }) => buffer as ArrayBuffer);
-      thread.worker.postMessage({ kind: 'job', id, job, images } satisfies ToThread, handedOver);
+      const handedOver = [...(job.memory?.flat() ?? []), ...arraysIn(samples)].map(({ buffer }) => buffer);
+      thread.worker.postMessage(
+        { kind: 'job', id, job, samples } satisfies ToThread,
+        handedOver.filter((buffer) => buffer instanceof ArrayBuffer),
+      );
     });
   }
 
   async function readHere(job: BatchJob): Promise<MadeBatch> {
-    const images: RawImage[] = [];
+    const samples: unknown[] = [];
     const indices = job.indices.slice();
-    const corrupt: CorruptImage[] = await readImages(
-      (index) => dataset.read(index),
-      plan.length,
-      job.indices,
-      (position, image, index) => {
-        // A copy of its own: it is handed over, and a view would take everything around it along.
-        images[position] = { ...image, data: new Uint8Array(image.data) };
+    const corrupt = await readSamples(
+      (index, random) => dataset.read(index, random),
+      plan,
+      job,
+      (position, sample, index) => {
+        // A copy of its own: its arrays are handed over, and a view would take everything around it along.
+        samples[position] = copied(sample);
         indices[position] = index;
       },
     );
-    return { ...(await send(job, images)), indices, corrupt };
+    return { ...(await send(job, samples)), indices, corrupt };
   }
 
   return {
@@ -90,6 +92,25 @@ export function threadMaker(
       await Promise.all(threads.map(({ ended }) => ended));
     },
   };
+}
+
+type TypedArray = Uint8Array | Int16Array | Int32Array | Float32Array | Float64Array;
+
+const isArray = (value: unknown): value is TypedArray => ArrayBuffer.isView(value) && !(value instanceof DataView);
+
+/** Plain data with the same content, each typed array in memory of its own. */
+function copied(value: unknown): unknown {
+  // A slice of a Buffer would be a view.
+  if (isArray(value)) return value instanceof Uint8Array ? new Uint8Array(value) : value.slice();
+  if (Array.isArray(value)) return value.map(copied);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, copied(inner)]));
+}
+
+/** The typed arrays in plain data. */
+function arraysIn(value: unknown): TypedArray[] {
+  if (isArray(value)) return [value];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(arraysIn) : [];
 }
 
 function startThread(start: ThreadStart, notice: (message: string) => void): Thread {

@@ -1,17 +1,21 @@
 import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
-import type { HostTensor } from '../base/tensor.js';
-import { type BatchJob, type BatchPlan, type CorruptImage, type MadeBatch, makeBatch } from './batch.js';
-import { type ImageDataset, imageName } from './dataset.js';
-import { VIEW_PARAMETERS } from './pipeline.js';
-import { parseTransforms, type TransformInput, transformedSize } from './transforms.js';
+import {
+  type BatchJob,
+  type BatchPlan,
+  type CorruptSample,
+  type MadeBatch,
+  makeBatch,
+  type ViewArrays,
+} from './batch.js';
+import { type Dataset, sampleName } from './dataset.js';
+import { wordsOf } from './modality.js';
+import { type PreparationInput, planPreparation } from './plans.js';
+import type { Field, Fields } from './preparation.js';
+import { makePreparation } from './preparations.js';
 
-/** Views of each image that are made alike. */
-export interface ViewOptions {
-  /** How many; 1 by default. */
-  readonly count?: number;
-  readonly transforms: readonly TransformInput[];
-}
+/** Views of each sample that are made alike: how many (1 by default) and how, for images by their transforms. */
+export type ViewOptions = { readonly count?: number } & PreparationInput;
 
 /** Where in the training data a batch lies: `step` batches of `epoch` come before it. */
 export interface Position {
@@ -23,7 +27,7 @@ export interface LoaderOptions {
   readonly batchSize: number;
   /** One entry for views of one kind; several for different ones (LeJEPA: 2 large, 6 small). One plain view by default. */
   readonly views?: readonly ViewOptions[];
-  /** Decides order and transforms, together with the epoch and the image. 0 by default. */
+  /** Decides order and transforms, together with the epoch and the sample. 0 by default. */
   readonly seed?: number;
   /** Another order each epoch; on by default. */
   readonly shuffle?: boolean;
@@ -37,18 +41,16 @@ export interface LoaderOptions {
   readonly threads?: number;
   /** Batches made ahead, at most; 2 by default and at least one a thread. */
   readonly prefetch?: number;
-  /** Images that cannot be read before it is an error; by default 1 %, at least 10. 0: the first one is. */
+  /** Samples that cannot be read before it is an error; by default 1 %, at least 10. 0: the first one is. */
   readonly maxCorrupt?: number;
-  /** Told of each image that is skipped, and of other trouble that is no error; `console.warn` by default. */
+  /** Told of each sample that is skipped, and of other trouble that is no error; `console.warn` by default. */
   readonly log?: (message: string) => void;
 }
 
 export interface Batch extends Position {
-  /** One tensor for each entry of `views`: [batch, count, channels, height, width]. */
-  readonly images: readonly HostTensor<'float32'>[];
-  /** How the views were warped, for each entry of `views`: [batch, count, VIEW_PARAMETERS]. */
-  readonly parameters: readonly HostTensor<'float32'>[];
-  /** Which images these are. */
+  /** For each entry of `views` its fields, each [batch, count, ...]; of images `images` [..., channels, height, width]. */
+  readonly views: readonly Fields[];
+  /** Which samples these are. */
   readonly indices: Int32Array;
   /** Their classes, where the data set has labels. */
   readonly labels?: Int32Array;
@@ -56,13 +58,13 @@ export interface Batch extends Position {
 
 export interface Loader extends AsyncIterable<Batch> {
   readonly stepsPerEpoch: number;
-  /** Shape of each tensor of a full batch. */
-  readonly shapes: readonly (readonly number[])[];
+  /** Fields of each entry of `views`; shapes are those of one sample. */
+  readonly fields: readonly (readonly Field[])[];
   /** Where the batch lies that `next` gives: store it to resume exactly there. */
   readonly position: Position;
-  /** Different images skipped so far. */
+  /** Different samples skipped so far. */
   readonly corrupt: number;
-  /** The next batch; undefined after the last epoch. Rejects with a `JepaError` (too many corrupt images, ...). */
+  /** The next batch; undefined after the last epoch. Rejects with a `JepaError` (too many corrupt samples, ...). */
   next(): Promise<Batch | undefined>;
   /**
    * Gives the memory of a batch back, to be filled again: fresh memory for every batch costs time. Optional; the batch must
@@ -90,21 +92,22 @@ function loadThreading(): Promise<typeof import('./loader-threads-node.js')> {
 }
 
 /**
- * Gives batches of a data set. The order of an epoch and the views of an image follow from the seed alone, not from the
+ * Gives batches of a data set. The order of an epoch and the views of a sample follow from the seed alone, not from the
  * number of threads or from where the loader started. Throws a `JepaError` for options that cannot work.
  */
-export async function createLoader(dataset: ImageDataset, options: LoaderOptions): Promise<Loader> {
+export async function createLoader(dataset: Dataset, options: LoaderOptions): Promise<Loader> {
   const { batchSize, seed = 0, shuffle = true, dropLast = true, epochs = Infinity } = options;
   const log = options.log ?? ((message: string) => console.warn(message));
   const maxCorrupt = options.maxCorrupt ?? Math.max(10, Math.floor(dataset.length / 100));
   const { length } = dataset;
+  const { many } = wordsOf(dataset);
   if (!Number.isInteger(batchSize) || batchSize < 1)
     throw new JepaError(`loader: the batch size ${batchSize} must be 1 or more`);
-  if (length < 1) throw new JepaError(`${dataset.name}: there are no images`);
+  if (length < 1) throw new JepaError(`${dataset.name}: there are no ${many}`);
   const stepsPerEpoch = dropLast ? Math.floor(length / batchSize) : Math.ceil(length / batchSize);
   if (stepsPerEpoch < 1) {
     throw new JepaError(
-      `${dataset.name}: a batch of ${batchSize} is more than its ${length} images; set a smaller batch size`,
+      `${dataset.name}: a batch of ${batchSize} is more than its ${length} ${many}; set a smaller batch size`,
     );
   }
   const plan = makePlan(dataset, options.views ?? [{ transforms: [] }], seed);
@@ -120,7 +123,8 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
   const last = epochs * stepsPerEpoch;
   const positionOf = (n: number): Position => ({ epoch: Math.floor(n / stepsPerEpoch), step: n % stepsPerEpoch });
   const underWay: Promise<MadeBatch>[] = [];
-  const spare: Float32Array[][] = [];
+  const fields = plan.views.map(({ preparation }) => makePreparation(preparation).fields);
+  const spare: (readonly ViewArrays[])[] = [];
   const skipped = new Set<number>();
   let order: { epoch: number; indices: Int32Array } | undefined;
   let failure: unknown;
@@ -147,16 +151,16 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
     }
   }
 
-  /** Counts skipped images in the order of the batches, so that the limit is met at the same batch every time. */
-  function count(corrupt: readonly CorruptImage[]): void {
+  /** Counts skipped samples in the order of the batches, so that the limit is met at the same batch every time. */
+  function count(corrupt: readonly CorruptSample[]): void {
     for (const { index, message } of corrupt) {
       if (skipped.has(index)) continue;
       skipped.add(index);
-      const name = imageName(dataset, index);
+      const name = sampleName(dataset, index);
       const line = message.includes(name) ? message : `${name}: ${message}`;
       if (skipped.size > maxCorrupt) {
         throw new JepaError(
-          `${line} (${skipped.size} of ${length} images cannot be read, more than maxCorrupt = ${maxCorrupt}; remove them or raise it)`,
+          `${line} (${skipped.size} of ${length} ${many} cannot be read, more than maxCorrupt = ${maxCorrupt}; remove them or raise it)`,
         );
       }
       log(`skipped ${line} (${skipped.size} so far)`);
@@ -180,15 +184,13 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
       const { labels } = dataset;
       return {
         ...position,
-        images: made.images.map((data, v) => {
-          const { count, height, width } = plan.views[v];
-          return { dtype: 'float32', shape: [made.indices.length, count, plan.channels, height, width], data };
+        views: made.views.map((arrays, v) => {
+          const leading = [made.indices.length, plan.views[v].count];
+          const tensors = fields[v].map(({ name, dtype, shape }, f) => {
+            return [name, { dtype, shape: [...leading, ...shape], data: arrays[f] }];
+          });
+          return Object.fromEntries(tensors) as Fields;
         }),
-        parameters: made.parameters.map((data, v) => ({
-          dtype: 'float32',
-          shape: [made.indices.length, plan.views[v].count, VIEW_PARAMETERS],
-          data,
-        })),
         indices: made.indices,
         labels: labels && made.indices.map((index) => labels[index]),
       };
@@ -210,7 +212,7 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
 
   return {
     stepsPerEpoch,
-    shapes: plan.views.map(({ count, height, width }) => [batchSize, count, plan.channels, height, width]),
+    fields,
     get position() {
       return positionOf(given);
     },
@@ -218,8 +220,9 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
       return skipped.size;
     },
     next,
-    recycle({ images }) {
-      if (spare.length <= prefetch) spare.push(images.map(({ data }) => data));
+    recycle({ views }) {
+      if (spare.length > prefetch) return;
+      spare.push(views.map((view, v) => fields[v].map(({ name }) => view[name].data)));
     },
     async close() {
       if (closed) return;
@@ -232,35 +235,28 @@ export async function createLoader(dataset: ImageDataset, options: LoaderOptions
   };
 }
 
-function makePlan(dataset: ImageDataset, views: readonly ViewOptions[], seed: number): BatchPlan {
+function makePlan(dataset: Dataset, views: readonly ViewOptions[], seed: number): BatchPlan {
   return {
     seed,
-    channels: dataset.channels,
     length: dataset.length,
-    views: views.map(({ count = 1, transforms }, v) => {
+    samples: wordsOf(dataset).many,
+    views: views.map(({ count = 1, ...preparation }, v) => {
       const where = `views[${v}]`;
       if (!Number.isInteger(count) || count < 1) throw new JepaError(`${where}: the count ${count} must be 1 or more`);
-      const steps = parseTransforms(transforms, `${where}.transforms`);
-      const size = transformedSize(steps, dataset);
-      if (!size) {
-        throw new JepaError(
-          `${where}: the images of ${dataset.name} differ in size; add a resize, centerCrop or randomResizedCrop`,
-        );
-      }
-      return { count, steps, height: size[0], width: size[1] };
+      return { count, preparation: planPreparation(preparation, dataset, where) };
     }),
   };
 }
 
 /** Makes batches in this thread, each in a turn of its own, after the caller has gone on with the batch before. */
-function localMaker(dataset: ImageDataset, plan: BatchPlan): BatchMaker {
+function localMaker(dataset: Dataset, plan: BatchPlan): BatchMaker {
   let turn: Promise<unknown> = Promise.resolve();
   return {
     make(job) {
       const made = turn
         .catch(() => undefined)
         .then(() => new Promise((resolve) => setTimeout(resolve)))
-        .then(() => makeBatch((index) => dataset.read(index), plan, job));
+        .then(() => makeBatch((index, random) => dataset.read(index, random), plan, job));
       turn = made;
       return made;
     },

@@ -10,7 +10,7 @@ import { type CacheOptions, checkIndex, type DecodeOptions, type ImageDataset, m
 import { idxDataset } from './idx.js';
 import { byCodePoint, listImageFolder } from './image-folder-node.js';
 import { DECODE_DEFAULTS } from './image-format.js';
-import { openSource } from './sources-node.js';
+import { openImageSource } from './sources-node.js';
 import { splitByHash } from './split.js';
 import { expandShards } from './webdataset.js';
 import { openWebDataset } from './webdataset-node.js';
@@ -305,7 +305,7 @@ async function imageFiles(
   decode: DecodeOptions,
   cache?: CacheOptions,
 ): Promise<ImageDataset> {
-  const reader = await openSource({ kind: 'files', paths, decode }, () => undefined);
+  const reader = await openImageSource({ kind: 'files', paths, decode }, () => undefined);
   return {
     name,
     length: paths.length,

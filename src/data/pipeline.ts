@@ -3,6 +3,7 @@ import type { Random } from '../base/random.js';
 import { adjustBrightness, adjustContrast, adjustHue, adjustSaturation, normalize, solarize, toGrey } from './color.js';
 import type { RawImage } from './dataset.js';
 import { fillBox, flipHorizontal, gaussianBlur, type Plane, stroke, thickness } from './filters.js';
+import type { Preparation } from './preparation.js';
 import { type Box, centreBox, heightWidth, resizeBytes, resizeToFloat, shortEdgeSize } from './resample.js';
 import type { Transform } from './transforms.js';
 import { affineWarp, splineField, warp } from './warp.js';
@@ -257,4 +258,29 @@ function affine(
   if (warped.length !== data.length) warped = new Float32Array(data.length);
   warp(data, plane, { ...map, elastic }, step.fill, warped);
   data.set(warped);
+}
+
+/** How images become tensors: `images` [channels, height, width] and `parameters` [VIEW_PARAMETERS], how the view was warped. */
+export interface ImagePlan {
+  readonly kind: 'image';
+  readonly steps: readonly Transform[];
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+export function imagePreparation({ steps, channels, height, width }: ImagePlan): Preparation<RawImage> {
+  return {
+    fields: [
+      { name: 'images', dtype: 'float32', shape: [channels, height, width] },
+      { name: 'parameters', dtype: 'float32', shape: [VIEW_PARAMETERS] },
+    ],
+    prepare(image, random, [pixels, parameters]) {
+      if (image.channels !== channels) {
+        throw new JepaError(`an image has ${image.channels} channels where the data set says ${channels}`);
+      }
+      parameters.fill(0);
+      applyTransforms(image, steps, random, pixels as Float32Array, parameters as Float32Array);
+    },
+  };
 }

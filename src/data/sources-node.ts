@@ -1,14 +1,16 @@
-import { open, readFile, stat } from 'node:fs/promises';
+import { open as openFile, readFile, stat } from 'node:fs/promises';
 import { fileError } from '../base/atomic.js';
 import { cacheKey, type DecodedCache, openDecodedCache } from './cache-node.js';
-import { type CacheOptions, type DatasetSource, type DecodeOptions, imageOfMemory, type RawImage } from './dataset.js';
-
-/** Reads the images of a source. Several reads may be under way at once. */
-export interface ImageReader {
-  /** Rejects with a `JepaError` naming the image if it cannot be read. At once where the image lies in memory. */
-  read(index: number): RawImage | Promise<RawImage>;
-  close(): Promise<void>;
-}
+import {
+  type CacheOptions,
+  type DatasetSource,
+  type DecodeOptions,
+  type ImageSource,
+  imageOfMemory,
+  type RawImage,
+  type SampleReader,
+  type SourceModule,
+} from './dataset.js';
 
 /** An encoded image: where its bytes are, and what they depend on. */
 interface Encoded {
@@ -19,12 +21,22 @@ interface Encoded {
 }
 
 /** Opens a source in this thread. `notice` is told what goes wrong without being an error. */
-export async function openSource(source: DatasetSource, notice: (message: string) => void): Promise<ImageReader> {
+export async function openSource(source: DatasetSource, notice: (message: string) => void): Promise<SampleReader> {
   if (source.kind === 'subset') {
     const inner = await openSource(source.of, notice);
-    return { read: (index) => inner.read(source.indices[index]), close: () => inner.close() };
+    return { read: (index, random) => inner.read(source.indices[index], random), close: async () => inner.close?.() };
   }
-  if (source.kind === 'memory') return { read: (index) => imageOfMemory(source, index), close: async () => undefined };
+  if (source.kind !== 'module') return openImageSource(source, notice);
+  const { open } = (await import(source.module)) as SourceModule;
+  return open(source.options);
+}
+
+/** Opens a source of images in this thread. */
+export async function openImageSource(
+  source: ImageSource,
+  notice: (message: string) => void,
+): Promise<SampleReader<RawImage>> {
+  if (source.kind === 'memory') return { read: (index) => imageOfMemory(source, index) };
   const encoded = source.kind === 'files' ? filesOf(source.paths) : membersOf(source);
   return decoding(encoded, source.decode, source.cache, notice);
 }
@@ -34,7 +46,7 @@ async function decoding(
   decode: DecodeOptions,
   cacheOptions: CacheOptions | undefined,
   notice: (message: string) => void,
-): Promise<ImageReader> {
+): Promise<SampleReader<RawImage>> {
   // Loaded when needed: data sets in memory do without the image library.
   const { decodeImage } = await import('./decode-node.js');
   const cache: DecodedCache | undefined = cacheOptions && (await openDecodedCache(cacheOptions, notice));
@@ -84,7 +96,7 @@ function membersOf(source: Extract<DatasetSource, { kind: 'tar' }>): (index: num
       },
       async bytes() {
         try {
-          const handle = await open(path, 'r');
+          const handle = await openFile(path, 'r');
           try {
             const bytes = new Uint8Array(source.bytes[index]);
             const { bytesRead } = await handle.read(bytes, 0, bytes.length, source.offset[index]);

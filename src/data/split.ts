@@ -1,6 +1,7 @@
 import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
-import { type ImageDataset, imageName, subset } from './dataset.js';
+import { type Dataset, sampleName, subset } from './dataset.js';
+import { wordsOf } from './modality.js';
 
 /** 32 bits of FNV-1a over UTF-16 units, mixed at the end: the same text gives the same number everywhere. */
 function hash(text: string): number {
@@ -12,20 +13,20 @@ function hash(text: string): number {
 }
 
 /**
- * Takes about `share` of the images as a test set, by a hash of their names: the same images every time, and an image keeps
+ * Takes about `share` of the samples as a test set, by a hash of their names: the same ones every time, and a sample keeps
  * its side when others are added. Throws a `JepaError` if one side would be empty.
  */
-export function splitByHash(dataset: ImageDataset, share: number): { train: ImageDataset; test: ImageDataset } {
+export function splitByHash<D extends Dataset>(dataset: D, share: number): { train: D; test: D } {
   const train: number[] = [];
   const test: number[] = [];
   for (let i = 0; i < dataset.length; i++) {
     // Only the end of a path counts, so that moving the whole folder changes nothing.
-    const name = imageName(dataset, i).replaceAll('\\', '/').split('/').slice(-2).join('/');
+    const name = sampleName(dataset, i).replaceAll('\\', '/').split('/').slice(-2).join('/');
     (hash(name) < share * 2 ** 32 ? test : train).push(i);
   }
   if (train.length === 0 || test.length === 0) {
     throw new JepaError(
-      `${dataset.name}: ${dataset.length} images are too few to take ${share * 100} % of them for testing`,
+      `${dataset.name}: ${dataset.length} ${wordsOf(dataset).many} are too few to take ${share * 100} % of them for testing`,
     );
   }
   return {
@@ -34,9 +35,12 @@ export function splitByHash(dataset: ImageDataset, share: number): { train: Imag
   };
 }
 
-function imagesByClass(dataset: ImageDataset): Map<number, number[]> {
+function samplesByClass(dataset: Dataset): Map<number, number[]> {
   const { labels } = dataset;
-  if (!labels) throw new JepaError(`${dataset.name}: there are no labels; put the images into one folder a class`);
+  if (!labels)
+    throw new JepaError(
+      `${dataset.name}: there are no labels; put the ${wordsOf(dataset).many} into one folder a class`,
+    );
   const classes = new Map<number, number[]>();
   for (let i = 0; i < labels.length; i++) {
     if (labels[i] < 0) continue;
@@ -47,28 +51,30 @@ function imagesByClass(dataset: ImageDataset): Map<number, number[]> {
   return classes;
 }
 
-/** `count(size)` images of every class, chosen by the seed, in the order of the data set. */
-function ofEveryClass(dataset: ImageDataset, seed: number, count: (size: number, label: number) => number): Int32Array {
+/** `count(size)` samples of every class, chosen by the seed, in the order of the data set. */
+function ofEveryClass(dataset: Dataset, seed: number, count: (size: number, label: number) => number): Int32Array {
   const chosen: number[] = [];
-  for (const [label, members] of imagesByClass(dataset)) {
+  for (const [label, members] of samplesByClass(dataset)) {
     const order = createRandom(seed, 'labels', label).permutation(members.length);
     for (const i of order.subarray(0, count(members.length, label))) chosen.push(members[i]);
   }
   return Int32Array.from(chosen).sort();
 }
 
-/** Indices of `shots` labelled images a class. A larger number contains the smaller ones. Throws if a class has fewer. */
-export function fewShots(dataset: ImageDataset, shots: number, seed: number): Int32Array {
+/** Indices of `shots` labelled samples a class. A larger number contains the smaller ones. Throws if a class has fewer. */
+export function fewShots(dataset: Dataset, shots: number, seed: number): Int32Array {
   return ofEveryClass(dataset, seed, (size, label) => {
     if (size < shots) {
       const name = dataset.classNames?.[label] ?? String(label);
-      throw new JepaError(`${dataset.name}: class ${name} has ${size} images, ${shots} were asked for`);
+      throw new JepaError(
+        `${dataset.name}: class ${name} has ${size} ${wordsOf(dataset).many}, ${shots} were asked for`,
+      );
     }
     return shots;
   });
 }
 
-/** Indices of a share of the labelled images (0.01 for 1 %), the same share of every class and at least one of each. */
-export function labelShare(dataset: ImageDataset, share: number, seed: number): Int32Array {
+/** Indices of a share of the labelled samples (0.01 for 1 %), the same share of every class and at least one of each. */
+export function labelShare(dataset: Dataset, share: number, seed: number): Int32Array {
   return ofEveryClass(dataset, seed, (size) => Math.max(1, Math.round(share * size)));
 }

@@ -6,7 +6,7 @@ import { type CacheOptions, checkIndex, type DecodeOptions, type ImageDataset, t
 import { byCodePoint } from './image-folder-node.js';
 import { IMAGE_EXTENSIONS } from './image-format.js';
 import { gunzip } from './inflate.js';
-import { openSource } from './sources-node.js';
+import { openImageSource } from './sources-node.js';
 import type { RandomAccess, TarMember } from './tar.js';
 import { classField, jsonField, webSamples } from './webdataset.js';
 
@@ -63,7 +63,7 @@ export async function openWebDataset(
     decode,
     cache,
   };
-  const reader = await openSource({ ...source, cache: undefined }, () => undefined);
+  const reader = await openImageSource({ ...source, cache: undefined }, () => undefined);
   return {
     name,
     length: names.length,

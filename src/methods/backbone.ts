@@ -1,14 +1,18 @@
+import type { Field } from '../data/preparation.js';
 import { reshape } from '../graph/ops/move.js';
 import { matmul } from '../graph/ops/product.js';
 import { mean } from '../graph/ops/reduce.js';
 import { constant, type Tensor } from '../graph/tensor.js';
 import { type ConvNetConfig, checkConvNet, convNet, convNetGrid, convNetSpec } from '../nn/convnet.js';
-import { attend, norm } from '../nn/transformer.js';
-import { gridOf, type VitConfig, vit, vitSpec } from '../nn/vit.js';
-import { type Module, makeModule, under } from '../nn/weights.js';
+import { lastAttention, tokenGrid, type VitConfig, vit, vitLayers, vitSpec } from '../nn/vit.js';
+import { type Module, makeModule } from '../nn/weights.js';
 import type { Encoder } from './method.js';
 
-/** An encoder of whole images, whatever its architecture: what methods over views are built on. */
+/** Names of what encoders read. */
+export const IMAGES = 'images';
+export const CLIPS = 'clips';
+
+/** An encoder of whole images (a ViT also of clips), whatever its architecture: what methods over views are built on. */
 export type BackboneConfig = ({ readonly kind: 'vit' } & VitConfig) | ({ readonly kind: 'conv' } & ConvNetConfig);
 
 export interface Backbone extends Encoder {
@@ -23,36 +27,31 @@ export function makeBackbone(prefix: string, config: BackboneConfig): Backbone {
     : convBackbone(makeModule(prefix, convNetSpec(config)), config);
 }
 
-/** A ViT as an encoder: probes see the mean of its tokens. */
+/** A ViT of images or clips as an encoder: probes see the mean of its tokens. */
 export function vitBackbone(module: Module, config: VitConfig): Backbone {
-  const tokens = (images: Tensor): Tensor => vit(images, module.weights, config);
-  const pooled = (images: Tensor): Tensor => mean(tokens(images), 1);
+  const { channels, frames, imageSize } = config;
+  const [seen]: Field[] =
+    frames === undefined
+      ? [{ name: IMAGES, dtype: 'float32', shape: [channels, ...imageSize] }]
+      : [{ name: CLIPS, dtype: 'float32', shape: [channels, frames, ...imageSize] }];
+  const tokens = (x: Tensor): Tensor => vit(x, module.weights, config);
+  const pooled = (x: Tensor): Tensor => mean(tokens(x), 1);
   return {
     module,
     architecture: { ...config, kind: 'vit' },
-    channels: config.channels,
-    imageSize: config.imageSize,
-    grid: gridOf(config),
+    inputs: [seen],
+    grid: tokenGrid(config),
     features: config.width,
     width: config.width,
     outputs: config.width,
-    represent: pooled,
+    represent: (inputs) => pooled(inputs[seen.name]),
     embed: pooled,
-    tokens,
-    layers: (images, count) => {
-      const states: Tensor[] = [];
-      const last = vit(images, module.weights, config, { onState: (state) => states.push(state) });
-      // States are the embedded patches and the outputs of the blocks; the last of them is the one that `last` normalised.
-      const earlier = states.slice(Math.max(1, config.depth + 1 - count), config.depth);
-      return [...earlier.map((state) => norm(state, under(module.weights, 'norm.'), config.eps)), last];
+    tokens: (inputs) => tokens(inputs[seen.name]),
+    layers: (inputs, count) => {
+      const last = Array.from({ length: config.depth }, (_, i) => i).slice(-count);
+      return vitLayers(inputs[seen.name], module.weights, config, last);
     },
-    attention: (images) => {
-      const states: Tensor[] = [];
-      vit(images, module.weights, config, { onState: (state) => states.push(state) });
-      const last = config.depth - 1;
-      const w = under(module.weights, `blocks.${last}.`);
-      return attend(norm(states[last], under(w, 'norm1.'), config.eps), under(w, 'attn.'), config).probabilities;
-    },
+    attention: (inputs) => lastAttention(inputs[seen.name], module.weights, config),
   };
 }
 
@@ -65,20 +64,19 @@ function convBackbone(module: Module, config: ConvNetConfig): Backbone {
   return {
     module,
     architecture: { ...config, kind: 'conv' },
-    channels: config.channels,
-    imageSize: config.imageSize,
+    inputs: [{ name: IMAGES, dtype: 'float32', shape: [config.channels, ...config.imageSize] }],
     grid,
     features: 4 * channels,
     width: channels,
     outputs: config.width,
-    represent: (images) => {
+    represent: ({ images }) => {
       const { tokens } = forward(images);
       // [batch, tokens, channels] -> [batch, 4, channels]
       const pooled = matmul(constant(quarters(grid)), tokens);
       return reshape(pooled, [pooled.shape[0], 4 * channels]);
     },
     embed: (images) => forward(images).embedding,
-    tokens: (images) => forward(images).tokens,
+    tokens: ({ images }) => forward(images).tokens,
   };
 }
 

@@ -1,8 +1,14 @@
+import type { Random } from '../base/random.js';
 import { type Distance, meanEnergy } from '../energy/distance.js';
 import { add } from '../graph/ops/elementwise.js';
 import { mean } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
-import { checkMultiBlock2d, type MultiBlock2dConfig, sampleMultiBlock2d } from '../masking/multiblock2d.js';
+import {
+  checkMultiBlock2d,
+  type Masks2d,
+  type MultiBlock2dConfig,
+  sampleMultiBlock2d,
+} from '../masking/multiblock2d.js';
 import { dropPath } from '../nn/drop-path.js';
 import { type PredictorConfig, predictor, predictorSpec } from '../nn/predictor.js';
 import { vitTokens } from '../nn/tokens.js';
@@ -14,11 +20,12 @@ import {
   IJEPA_OPTIONS,
   type MaskedForward,
   type MaskedInputs,
+  type MaskedOptions,
   type MaskedParts,
   masked,
   maskInputs,
 } from './masked.js';
-import type { Method, Regularizer } from './method.js';
+import { type Method, maskedSamples, type Regularizer } from './method.js';
 import { regularize } from './regularize.js';
 
 /**
@@ -73,13 +80,19 @@ export interface IjepaInputs extends MaskedInputs {
 }
 
 /** Graph inputs; the numbers of visible and hidden patches change from batch to batch. */
-export const ijepaInputs = ({ encoder }: IjepaConfig, contexts: number, blocks: number): IjepaInputs => ({
+export const ijepaInputs = ({ encoder }: IjepaConfig, contexts: number, blocks?: number): IjepaInputs => ({
   images: input('images', ['batch', encoder.channels, ...encoder.imageSize]),
   ...maskInputs(contexts, blocks),
 });
 
-/** Hidden patches are dropped, targets come from the whole image and are layer-normed; the target encoder follows as a whole. */
-export function ijepa(inputs: IjepaInputs, modules: IjepaModules, config: IjepaConfig, drop?: DropPath): MaskedForward {
+/** By default hidden patches are dropped, targets come from the whole image and are layer-normed. */
+export function ijepa(
+  inputs: IjepaInputs,
+  modules: IjepaModules,
+  config: IjepaConfig,
+  drop?: DropPath,
+  options: MaskedOptions = IJEPA_OPTIONS,
+): MaskedForward {
   const parts: MaskedParts = {
     tokens: vitTokens(inputs.images, config.encoder),
     encoder: modules.encoder.weights,
@@ -88,37 +101,54 @@ export function ijepa(inputs: IjepaInputs, modules: IjepaModules, config: IjepaC
       predictor(context, visible as Tensor, targets, modules.predictor.weights, config.predictor),
     drop,
   };
-  return masked(parts, inputs, IJEPA_OPTIONS);
+  return masked(parts, inputs, options);
 }
 
 /** I-JEPA as a trainer runs it. */
 export function ijepaMethod(config: IjepaTraining): Method {
-  const modules = ijepaModules(config, config.rescale);
-  const grid = gridOf(config.encoder);
-  const masks: MultiBlock2dConfig = { ...config.masks, grid };
+  const masks: MultiBlock2dConfig = { ...config.masks, grid: gridOf(config.encoder) };
   checkMultiBlock2d(masks);
-  const inputs = ijepaInputs(config, masks.contexts, masks.targets);
+  const sample: PatchMasks['sample'] = (batch, draws) =>
+    sampleMultiBlock2d(masks, batch, { sizes: draws.split('sizes'), places: draws.split('places') });
+  return patchMethod({ ...config, name: 'ijepa', options: IJEPA_OPTIONS }, { ...masks, blocks: masks.targets, sample });
+}
+
+/** How the masks of a method over patches are drawn. */
+export interface PatchMasks {
+  readonly contexts: number;
+  /** Blocks of targets; undefined where their number changes from batch to batch. */
+  readonly blocks: number | undefined;
+  sample(batch: number, draws: Random, progress: number): Masks2d;
+}
+
+export interface PatchMethodConfig extends Omit<IjepaTraining, 'masks'> {
+  readonly name: string;
+  readonly options: MaskedOptions;
+}
+
+/** I-JEPA's procedure with other masks, targets and distances: what methods over patches are, whatever the patches show. */
+export function patchMethod(config: PatchMethodConfig, masks: PatchMasks): Method {
+  const modules = ijepaModules(config, config.rescale);
+  const inputs = ijepaInputs(config, masks.contexts, masks.blocks);
   const drop = dropPath(config.dropPath, config.encoder.depth, masks.contexts);
-  const { context, prediction, target } = ijepa(inputs, modules, config, drop?.factors);
+  const forward = ijepa(inputs, modules, config, drop?.factors, config.options);
+  const { context, prediction, target, memory } = forward;
   const energy = scope('energy', () => meanEnergy(prediction, target, config.distance));
   const regular = regularize([mean(context, 1)], config.regularizer);
   return {
-    name: 'ijepa',
+    name: config.name,
     trained: [modules.encoder, modules.predictor],
     followers: [{ module: modules.target, online: modules.encoder }],
     loss: regular.loss ? add(energy, regular.loss) : energy,
     scalars: { prediction: energy, ...regular.scalars },
     pair: { prediction, target },
+    memory,
     views: [1],
-    feeds: ({ images: [views] }, random) => {
-      const [batch, , ...image] = views.shape;
-      const draws = random.split('masks');
-      const { context: visible, target: hidden } = sampleMultiBlock2d(masks, batch, {
-        sizes: draws.split('sizes'),
-        places: draws.split('places'),
-      });
+    feeds: ({ views: [{ images }] }, random, progress = 1) => {
+      const [batch, , ...image] = images.shape;
+      const { context: visible, target: hidden } = masks.sample(batch, random.split('masks'), progress);
       return {
-        images: { ...views, shape: [batch, ...image] },
+        images: { ...images, shape: [batch, ...image] },
         context: visible,
         targets: hidden,
         ...regular.feeds(random),
@@ -126,5 +156,6 @@ export function ijepaMethod(config: IjepaTraining): Method {
       };
     },
     encoder: vitBackbone(modules.target, config.encoder),
+    masks: maskedSamples,
   };
 }

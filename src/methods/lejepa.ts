@@ -36,17 +36,15 @@ export function lejepa(config: LejepaConfig): Method {
   if (width === undefined) throw new JepaError('lejepa: the projector needs at least one layer');
   const projector = makeModule('projector.', mlpSpec([encoder.outputs, ...config.projector]));
 
-  const [height, breadth] = encoder.imageSize;
+  const { channels, imageSize } = config.encoder;
   const kinds = [globals, locals].filter((count) => count > 0);
   const inputs = kinds.map((count, kind) =>
-    input(kind === 0 ? 'images' : 'local images', ['batch', count, encoder.channels, height, breadth]),
+    input(kind === 0 ? 'images' : 'local images', ['batch', count, channels, ...imageSize]),
   );
   const views = globals + locals;
   const images = concat(inputs, 1);
   const [batch] = images.shape;
-  const h = scope('encoder', () =>
-    encoder.embed(reshape(images, [mulDims(batch, views), encoder.channels, height, breadth])),
-  );
+  const h = scope('encoder', () => encoder.embed(reshape(images, [mulDims(batch, views), channels, ...imageSize])));
   const z = scope('projector', () =>
     reshape(mlpForward(h, projector.weights, config.projector.length), [batch, views, width]),
   );
@@ -64,8 +62,8 @@ export function lejepa(config: LejepaConfig): Method {
     pair: { prediction: z, target: broadcastTo(centre, z.shape as Tensor['shape']) },
     views: kinds,
     feeds: (step, random) => ({
-      images: step.images[0],
-      ...(locals > 0 ? { 'local images': step.images[1] } : {}),
+      images: step.views[0].images,
+      ...(locals > 0 ? { 'local images': step.views[1].images } : {}),
       directions: randomDirections(random, width, slices),
     }),
     encoder,

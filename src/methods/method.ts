@@ -1,6 +1,6 @@
 import type { Random } from '../base/random.js';
-import type { HostTensor } from '../base/tensor.js';
-import type { Tensor } from '../graph/tensor.js';
+import type { Field, Fields } from '../data/preparation.js';
+import { input, type Tensor } from '../graph/tensor.js';
 import type { Module } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
 import type { BackboneConfig } from './backbone.js';
@@ -17,44 +17,79 @@ export interface Method {
   readonly scalars: Readonly<Record<string, Tensor>>;
   /** Predictions and their targets, equal shapes [batch, ..., width]: the energy of matched against shuffled pairs. */
   readonly pair: { readonly prediction: Tensor; readonly target: Tensor };
-  /** Kinds of views of each image that a batch must hold, and how many of each. */
+  /** Kinds of views of each sample that a batch must hold, and how many of each. */
   readonly views: readonly number[];
-  /** Inputs of one step. Randomness (masks, directions) comes from `random`, which belongs to the step. */
-  feeds(batch: MethodBatch, random: Random): Feeds;
+  /**
+   * Inputs of one step, those of `memory` not among them. Randomness (masks, directions) comes from `random`, which belongs to the
+   * step; `progress` is the share of the training that lies behind (curricula), its end by default.
+   */
+  feeds(batch: MethodBatch, random: Random, progress?: number): Feeds;
+  /** What lives from step to step beside parameters: fed under its name, replaced by `next` of the step (not while accumulating). */
+  readonly memory?: Memory;
   /** What is frozen and probed. */
   readonly encoder: Encoder;
+  /** What the inputs of a step hide of each sample, in tokens of the encoder's grid; for pictures. */
+  masks?(feeds: Feeds): readonly MaskedSample[];
 }
 
+/** Values that live from step to step, by the name of their input: zeros at first, then what a step makes of them. */
+export type Memory = Readonly<Record<string, { readonly input: Tensor; readonly next: Tensor }>>;
+
+/** What a step is given: for each kind of view the fields that its samples became, each [batch, count, ...] (`src/data`). */
 export interface MethodBatch {
-  /** One tensor for each kind of view: [batch, count, channels, height, width]. */
-  readonly images: readonly HostTensor<'float32'>[];
-  /** For each kind of view the parameters of its transformations, [batch, count, numbers]; see `src/data`. */
-  readonly parameters?: readonly HostTensor<'float32'>[];
+  readonly views: readonly Fields[];
 }
 
-/** A frozen encoder as evaluation and export see it. */
+export interface MaskedSample {
+  /** Tokens that the context encoder sees. */
+  readonly context: Int32Array;
+  /** Tokens to predict, block by block. */
+  readonly targets: readonly Int32Array[];
+}
+
+/** The inputs `context` [batch, contexts, visible] and `targets` [batch, blocks, hidden] of a step, sample by sample. */
+export function maskedSamples({ context, targets }: Feeds): MaskedSample[] {
+  const [batch, contexts, visible] = context.shape;
+  const [, blocks, hidden] = targets.shape;
+  const tokens = ({ data }: Feeds[string], row: number, rows: number, length: number): Int32Array =>
+    (data as Int32Array).slice(row * length, (row + rows) * length);
+  return Array.from({ length: batch }, (_, i) => ({
+    context: tokens(context, i * contexts, contexts, visible),
+    targets: Array.from({ length: blocks }, (_, block) => tokens(targets, i * blocks + block, 1, hidden)),
+  }));
+}
+
+/** Tensors of an encoder by the names of its inputs, each [batch, ...]. */
+export type Inputs = Readonly<Record<string, Tensor>>;
+
+/** What an encoder is built from, as plain data. */
+export type Architecture = BackboneConfig;
+
+/** A frozen encoder as evaluation and export see it, whatever its samples are. */
 export interface Encoder {
   readonly module: Module;
-  /** What it is built from. */
-  readonly architecture: BackboneConfig;
-  readonly channels: number;
-  /** [height, width] of its images. */
-  readonly imageSize: readonly [number, number];
-  /** Rows and columns of its tokens. */
-  readonly grid: readonly [number, number];
+  readonly architecture: Architecture;
+  /** What it reads of a prepared sample. */
+  readonly inputs: readonly Field[];
+  /** Its tokens along each axis: rows and columns of an image, with the frames of a clip before them. */
+  readonly grid: readonly number[];
   /** Numbers in `represent`'s rows. */
   readonly features: number;
   /** Width of its tokens. */
   readonly width: number;
-  /** Images [batch, channels, height, width] -> [batch, features]: what probes see. */
-  represent(images: Tensor): Tensor;
-  /** Images -> tokens [batch, rows * columns, width]. */
-  tokens(images: Tensor): Tensor;
+  /** [batch, features]: what probes see. */
+  represent(inputs: Inputs): Tensor;
+  /** [batch, tokens, width], tokens in the order of the grid, its last axis fastest. */
+  tokens(inputs: Inputs): Tensor;
   /** Outputs of the last `count` blocks, each through the final norm, [batch, tokens, width]; the last block's comes last. */
-  layers?(images: Tensor, count: number): readonly Tensor[];
+  layers?(inputs: Inputs, count: number): readonly Tensor[];
   /** Attention of the last block [batch, heads, tokens, tokens], where there is one. */
-  attention?(images: Tensor): Tensor;
+  attention?(inputs: Inputs): Tensor;
 }
+
+/** Graph inputs of an encoder. */
+export const encoderInputs = ({ inputs }: Encoder): Inputs =>
+  Object.fromEntries(inputs.map(({ name, dtype, shape }) => [name, input(name, ['batch', ...shape], dtype)]));
 
 /** The regularisers that keep embeddings from collapsing, beside or instead of a moving average. */
 export type Regularizer =

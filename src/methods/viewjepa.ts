@@ -35,10 +35,10 @@ export function viewJepa(config: ViewJepaConfig): Method {
   const projector = makeModule('projector.', mlpSpec([encoder.outputs, ...config.projector]));
   const predictor = makeModule('predictor.', mlpSpec([width + config.parameters, ...config.predictor, width]));
 
-  const [height, breadth] = encoder.imageSize;
-  const images = input('images', ['batch', 2, encoder.channels, height, breadth]);
+  const { channels, imageSize } = config.encoder;
+  const images = input('images', ['batch', 2, channels, ...imageSize]);
   const [batch] = images.shape;
-  const flat = reshape(images, [mulDims(batch, 2), encoder.channels, height, breadth]); // both views of an image side by side
+  const flat = reshape(images, [mulDims(batch, 2), channels, ...imageSize]); // both views of an image side by side
   const h = scope('encoder', () => encoder.embed(flat));
   const z = scope('projector', () => mlpForward(h, projector.weights, config.projector.length));
   const pairs = reshape(z, [batch, 2, width]);
@@ -69,8 +69,7 @@ export function viewJepa(config: ViewJepaConfig): Method {
     pair: { prediction: toSecond, target: second },
     views: [2],
     feeds: (step, random) => {
-      const [views] = step.images;
-      const given = step.parameters?.[0];
+      const { images: views, parameters: given } = step.views[0];
       if (parameters && !given)
         throw new JepaError(
           'viewjepa: the data gives no parameters of its transformations; set predictor.parameters to 0',

@@ -7,6 +7,7 @@ import { features, normalisedRows, type Samples } from '../eval/samples.js';
 import type { Colouring, Curve, EmbeddingMap, FeatureMap, NeighbourRow } from './data.js';
 import { formatNumber } from './format.js';
 import { layout2d } from './layout2d.js';
+import type { TokenLayout } from './looks.js';
 import { leadingScores } from './pca.js';
 
 /** Values over steps; `x` and `y` are of equal length, a value that was not measured is left out or NaN. */
@@ -30,7 +31,7 @@ export interface TrainingHistory {
   /** Accuracy of the online probes, per cent. */
   readonly knn?: Trace;
   readonly linear?: Trace;
-  readonly imagesPerSecond?: Trace;
+  readonly samplesPerSecond?: Trace;
   /** Width of the features: the rank's upper bound. */
   readonly width?: number;
 }
@@ -78,7 +79,7 @@ export function trainingCurves(history: TrainingHistory): Curve[] {
       },
     ),
     figure('Learning rate', [['learning rate', history.learningRate]], { include: [0], note: 'The schedule as run.' }),
-    figure('Speed', [['images per second', history.imagesPerSecond]], {
+    figure('Speed', [['images per second', history.samplesPerSecond]], {
       unit: 'images/s',
       include: [0],
       note: 'Dips are evaluations, checkpoints or slow decoding.',
@@ -241,20 +242,23 @@ export function neighbourRows(set: EmbeddedImages, queries: readonly number[], c
 }
 
 /**
- * Colours of patch features [images.length, rows * columns, width]: the first three principal components over all patches
- * of all images together, each stretched over its middle 98 %.
+ * Colours of token features [images.length, tokens, width], which lie on the pictures as `layout` says: the first three
+ * principal components over all tokens of all images together, each stretched over its middle 98 %.
  */
 export function featureMaps(
   images: readonly RawImage[],
   tokens: Samples,
-  grid: { readonly rows: number; readonly columns: number },
+  {
+    rows,
+    columns,
+    cells = Int32Array.from({ length: rows * columns }, (_, i) => i),
+  }: Partial<TokenLayout> & Pick<TokenLayout, 'rows' | 'columns'>,
 ): FeatureMap[] {
-  const { rows, columns } = grid;
-  const patches = rows * columns;
+  const patches = cells.length;
   const [count, perImage, width] = tokens.shape;
   if (tokens.shape.length !== 3 || count !== images.length || perImage !== patches) {
     throw new JepaError(
-      `feature maps: features [${tokens.shape.join(', ')}] are not [${images.length} images, ${rows} x ${columns} patches, width]`,
+      `feature maps: features [${tokens.shape.join(', ')}] are not [${images.length} images, ${patches} tokens, width]`,
     );
   }
   const total = count * patches;
@@ -270,15 +274,14 @@ export function featureMaps(
       colours[i * 3 + c] = Math.round(255 * Math.min(1, Math.max(0, share)));
     }
   }
-  return images.map((image, i) => ({
-    image,
-    colours: {
-      width: columns,
-      height: rows,
-      channels: 3,
-      data: colours.subarray(i * patches * 3, (i + 1) * patches * 3),
-    },
-  }));
+  return images.map((image, i) => {
+    // Grey where there is no token.
+    const data = new Uint8Array(rows * columns * 3).fill(128);
+    for (let t = 0; t < patches; t++) {
+      data.set(colours.subarray((i * patches + t) * 3, (i * patches + t + 1) * 3), cells[t] * 3);
+    }
+    return { image, colours: { width: columns, height: rows, channels: 3, data } };
+  });
 }
 
 function checkSet(what: string, { embeddings, images }: EmbeddedImages): void {

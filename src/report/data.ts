@@ -182,7 +182,7 @@ export interface Timings {
   /** What the seconds of the scopes add up to say, e.g. `one training step`. Default: `one training step`. */
   readonly of?: string;
   readonly stepSeconds?: number;
-  readonly imagesPerSecond?: number;
+  readonly samplesPerSecond?: number;
   readonly flopsPerStep?: number;
   /** FLOP/s of a large matrix product on the same device, measured. */
   readonly peakFlops?: number;

@@ -81,10 +81,11 @@ function rest(scopes: Timings['scopes']): Timings['scopes'][number] {
 }
 
 function timingFacts(timings: Timings): Fact[] {
-  const { stepSeconds, imagesPerSecond, flopsPerStep, peakFlops, peakBytes } = timings;
+  const { stepSeconds, samplesPerSecond, flopsPerStep, peakFlops, peakBytes } = timings;
   const facts: Fact[] = [];
   if (stepSeconds !== undefined) facts.push({ name: 'One step', value: formatDuration(stepSeconds) });
-  if (imagesPerSecond !== undefined) facts.push({ name: 'Images per second', value: formatNumber(imagesPerSecond, 4) });
+  if (samplesPerSecond !== undefined)
+    facts.push({ name: 'Images per second', value: formatNumber(samplesPerSecond, 4) });
   if (flopsPerStep !== undefined)
     facts.push({ name: 'Work in a step', value: `${formatNumber(flopsPerStep / 1e9)} GFLOP` });
   if (flopsPerStep !== undefined && stepSeconds) {

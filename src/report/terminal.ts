@@ -29,7 +29,7 @@ export interface ProgressUpdate {
   /** Share of the run that is done, where steps do not tell. */
   readonly fraction?: number;
   readonly loss?: number;
-  readonly imagesPerSecond?: number;
+  readonly samplesPerSecond?: number;
   readonly etaSeconds?: number;
   /** Signs of collapse, named as in `CollapseSigns`. */
   readonly rankme?: number;
@@ -112,7 +112,8 @@ export function createProgress(options: ProgressOptions): Progress {
       const isNews = verdict && verdict.verdict !== before?.verdict && (before || severityOf(verdict) !== 'good');
       isShown = false;
       if (isNews) log(`step ${formatFixed(state.step, 0)}: ${marked(verdict, verdict.message, colors)[1]}`);
-      else if (now() - shownAt >= (live ? REDRAW : PLAIN)) show();
+      // Where lines stay, that of the last step waits for `finish`: more will be said of it.
+      else if (live ? now() - shownAt >= REDRAW : now() - shownAt >= PLAIN && state.step !== state.total) show();
     },
     log,
     finish() {
@@ -176,11 +177,11 @@ function share(state: ProgressUpdate): Piece | undefined {
   return [text, text];
 }
 
-function numbers({ loss, imagesPerSecond, etaSeconds }: ProgressUpdate, colors: Colors): (Piece | undefined)[] {
+function numbers({ loss, samplesPerSecond, etaSeconds }: ProgressUpdate, colors: Colors): (Piece | undefined)[] {
   return [
     named('loss', loss === undefined ? undefined : lossText(loss), colors),
     etaSeconds === undefined ? undefined : painted(`${formatClock(etaSeconds)} left`, (text) => text),
-    imagesPerSecond === undefined ? undefined : painted(`${formatFixed(imagesPerSecond, 0)} images/s`, colors.dim),
+    samplesPerSecond === undefined ? undefined : painted(`${formatFixed(samplesPerSecond, 0)} images/s`, colors.dim),
   ];
 }
 

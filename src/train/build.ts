@@ -1,4 +1,5 @@
 import { VIEW_PARAMETERS } from '../data/pipeline.js';
+import type { PreparationInput } from '../data/plans.js';
 import { parseTransforms, type TransformInput } from '../data/transforms.js';
 import type { BackboneConfig } from '../methods/backbone.js';
 import { ijepaMethod, ijepaPredictor } from '../methods/ijepa.js';
@@ -39,8 +40,8 @@ export function buildMethod(config: Config): Method {
   }
 }
 
-/** Transforms of each kind of training view. By default the image in the encoder's size, as the paper of the method crops it. */
-export function trainingViews(config: Config, kinds: number): TransformInput[][] {
+/** How each kind of training view is made. By default the image in the encoder's size, as the paper of the method crops it. */
+export function trainingPreparations(config: Config, kinds: number): PreparationInput[] {
   const [height, width] = imageSizeOf(config);
   const given = config.data.views as TransformInput[][] | undefined;
   const crop: TransformInput[] = [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }];
@@ -48,14 +49,14 @@ export function trainingViews(config: Config, kinds: number): TransformInput[][]
   views.forEach((steps, i) => {
     parseTransforms(steps, `data.views[${i}]`);
   });
-  return views;
+  return views.map((transforms) => ({ transforms }));
 }
 
-/** Transforms before a frozen encoder. */
-export function evaluationViews(config: Config): TransformInput[] {
+/** How samples are prepared for a frozen encoder. */
+export function evaluationPreparation(config: Config): PreparationInput {
   const given = config.data.evaluation as TransformInput[] | undefined;
   const [height, width] = imageSizeOf(config);
   const steps = given ?? [{ kind: 'resize', size: [height, width], fit: 'stretch' }];
   parseTransforms(steps, 'data.evaluation');
-  return steps;
+  return { transforms: steps };
 }

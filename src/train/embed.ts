@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { openFileAtomic, withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError, UsageError } from '../base/errors.js';
 import { float32, type HostTensor } from '../base/tensor.js';
-import { type ImageDataset, imageName } from '../data/dataset.js';
+import { type Dataset, sampleName } from '../data/dataset.js';
 import { parseTransforms } from '../data/transforms.js';
 import { npyHeader } from '../hub/npy.js';
 import { embeddingsWriter } from '../hub/parquet.js';
@@ -13,9 +13,9 @@ import type { FrozenEncoder } from './frozen.js';
 
 export interface EmbedOptions {
   readonly encoder: FrozenEncoder;
-  readonly dataset: ImageDataset;
+  readonly dataset: Dataset;
   /**
-   * `.parquet`: path, label, class and embedding of every image in one file. `.npy`: float32 [images, features], with
+   * `.parquet`: path, label, class and embedding of every sample in one file. `.npy`: float32 [samples, features], with
    * paths and labels in a `.json` file of the same name.
    */
   readonly out: string;
@@ -26,9 +26,9 @@ export interface EmbedOptions {
 }
 
 export interface EmbedResult {
-  readonly images: number;
+  readonly samples: number;
   readonly features: number;
-  /** Images that could not be read; they have no row. */
+  /** Samples that could not be read; they have no row. */
   readonly skipped: number;
   readonly files: readonly string[];
   readonly seconds: number;
@@ -37,11 +37,11 @@ export interface EmbedResult {
 /** What a file of embeddings is said to be made with; searching with another encoder is refused. */
 export const FINGERPRINT = 'encoder fingerprint';
 
-/** The same for equal weights, architecture and transforms, and for nothing else. */
-export function fingerprint({ encoder, weights, transforms }: FrozenEncoder): string {
+/** The same for equal weights, architecture and preparation, and for nothing else. */
+export function fingerprint({ encoder, weights, preparation }: FrozenEncoder): string {
   const hash = createHash('sha256');
   const architecture = Object.entries(encoder.architecture).sort(([a], [b]) => (a < b ? -1 : 1));
-  hash.update(JSON.stringify([architecture, parseTransforms(transforms)]));
+  hash.update(JSON.stringify([architecture, parseTransforms(preparation.transforms)]));
   const { prefix } = encoder.module;
   for (const name of [...weights.keys()].sort()) {
     const { data } = weights.get(name) as HostTensor<'float32'>;
@@ -58,7 +58,7 @@ interface Sink {
   abort(): void;
 }
 
-/** Turns the images of a data set into vectors and writes them, batch by batch; the files appear when all is done. */
+/** Turns the samples of a data set into vectors and writes them, batch by batch; the files appear when all is done. */
 export async function embed(options: EmbedOptions): Promise<EmbedResult> {
   const started = performance.now();
   const { encoder, dataset, out } = options;
@@ -72,7 +72,7 @@ export async function embed(options: EmbedOptions): Promise<EmbedResult> {
   const open = sinkOf(out);
   const engine = options.engine ?? (await createEngine());
   let sink: Sink | undefined;
-  let images = 0;
+  let samples = 0;
   let seen = 0;
   try {
     sink = open(out, dataset, encoder.encoder.features, metadata);
@@ -80,16 +80,16 @@ export async function embed(options: EmbedOptions): Promise<EmbedResult> {
       const { labels } = dataset;
       sink.add(
         rows,
-        Array.from(indices, (index) => imageName(dataset, index)),
+        Array.from(indices, (index) => sampleName(dataset, index)),
         labels && indices.map((index) => labels[index]),
       );
-      images += indices.length;
+      samples += indices.length;
       seen += asked;
       options.onProgress?.(seen, dataset.length);
     }
     const files = sink.commit();
     const seconds = (performance.now() - started) / 1000;
-    return { images, features: encoder.encoder.features, skipped: dataset.length - images, files, seconds };
+    return { samples, features: encoder.encoder.features, skipped: dataset.length - samples, files, seconds };
   } catch (error) {
     sink?.abort();
     throw error;
@@ -100,7 +100,7 @@ export async function embed(options: EmbedOptions): Promise<EmbedResult> {
 
 type Metadata = Readonly<Record<string, string>>;
 
-function sinkOf(out: string): (out: string, dataset: ImageDataset, width: number, metadata: Metadata) => Sink {
+function sinkOf(out: string): (out: string, dataset: Dataset, width: number, metadata: Metadata) => Sink {
   if (out.endsWith('.parquet')) return parquetSink;
   if (out.endsWith('.npy')) return npySink;
   throw new UsageError(`${out}: embeddings are written as .parquet or .npy; give the file one of these endings`);
@@ -109,7 +109,7 @@ function sinkOf(out: string): (out: string, dataset: ImageDataset, width: number
 /** Rows of a group of a Parquet file. */
 const GROUP = 4096;
 
-function parquetSink(out: string, { labels, classNames }: ImageDataset, _: number, metadata: Metadata): Sink {
+function parquetSink(out: string, { labels, classNames }: Dataset, _: number, metadata: Metadata): Sink {
   const writer = embeddingsWriter({ labelled: labels !== undefined, classNames }, metadata);
   const file = openFileAtomic(out);
   let waiting: { rows: HostTensor<'float32'>; paths: readonly string[]; labels?: Int32Array }[] = [];
@@ -162,11 +162,11 @@ export interface Companion {
   readonly classNames?: readonly string[];
 }
 
-function npySink(out: string, { labels, classNames, length }: ImageDataset, width: number, metadata: Metadata): Sink {
+function npySink(out: string, { labels, classNames, length }: Dataset, width: number, metadata: Metadata): Sink {
   const file = openFileAtomic(out);
   const allPaths: string[] = [];
   const allLabels: number[] = [];
-  // Rewritten at the end, when it is known how many images could be read; the header has room for any number.
+  // Rewritten at the end, when it is known how many samples could be read; the header has room for any number.
   const header = npyHeader('F32', [length, width]);
   file.write(header);
   return {

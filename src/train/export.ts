@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
+import type { PreparationInput } from '../data/plans.js';
 import { parseTransforms } from '../data/transforms.js';
 import { lowerGraph, reachable } from '../graph/lower.js';
 import { ELEMENT_TYPES, EXTERNAL_LIMIT, encodeModel, type OnnxTensor } from '../graph/onnx.js';
@@ -19,8 +20,9 @@ import {
   type Tensor,
 } from '../graph/tensor.js';
 import { type HuggingFaceOptions, writeHuggingFaceFolder } from '../hub/hf-ijepa.js';
+import { type Encoder, encoderInputs, type Inputs } from '../methods/method.js';
 import type { VitConfig } from '../nn/vit.js';
-import type { FrozenEncoder } from './frozen.js';
+import { type FrozenEncoder, imageShape } from './frozen.js';
 
 /** A linear classifier on what probes see, as `finetune` returns it. */
 export interface Classification {
@@ -44,16 +46,16 @@ export interface OnnxExportOptions extends ExportOptions {
 export interface WeightsExportOptions extends ExportOptions, Pick<HuggingFaceOptions, 'dtype' | 'maxShardBytes'> {}
 
 /**
- * Writes an encoder as an ONNX model of standard operators, for any runtime: `images` [batch, channels, height, width]
- * (after the transforms that its metadata name) to `last_hidden_state` [batch, tokens, width] and `embedding`
+ * Writes an encoder as an ONNX model of standard operators, for any runtime: its inputs (`images`
+ * [batch, channels, height, width], after the transforms that its metadata name) to `last_hidden_state` [batch, tokens, width] and `embedding`
  * [batch, features], what probes see; with a classifier also `logits`. Returns the files, the model first.
  */
 export function exportOnnx(frozen: FrozenEncoder, path: string, options: OnnxExportOptions = {}): string[] {
   const { encoder } = frozen;
-  const images = imagesOf(frozen, 'images');
-  const embedding = encoder.represent(images);
-  const outputs = { last_hidden_state: encoder.tokens(images), embedding };
-  return writeOnnx(frozen, path, { images }, outputs, embedding, options);
+  const inputs = encoderInputs(encoder);
+  const embedding = encoder.represent(inputs);
+  const outputs = { last_hidden_state: encoder.tokens(inputs), embedding };
+  return writeOnnx(frozen, path, inputs, outputs, embedding, options);
 }
 
 /**
@@ -68,8 +70,9 @@ export function exportTransformers(
 ): string[] {
   const config = vitOf(frozen, 'a folder for transformers.js');
   withFileErrors('create', folder, () => fs.mkdirSync(join(folder, 'onnx'), { recursive: true }));
-  const pixels = imagesOf(frozen, 'pixel_values');
-  const tokens = frozen.encoder.tokens(pixels);
+  const { channels, size } = imageShape(frozen);
+  const pixels = input('pixel_values', ['batch', channels, ...size]);
+  const tokens = frozen.encoder.tokens({ images: pixels });
   const pooled = mean(tokens, 1);
   const outputs = { last_hidden_state: tokens, pooler_output: pooled };
   const model = join(folder, 'onnx', 'model.onnx');
@@ -84,15 +87,14 @@ export function exportSafetensors(frozen: FrozenEncoder, folder: string, options
   return writeFolder(frozen, vitOf(frozen, 'a Hugging Face folder'), folder, options);
 }
 
-function vitOf({ name, encoder }: FrozenEncoder, what: string): VitConfig {
+function vitOf(frozen: FrozenEncoder, what: string): VitConfig {
+  const { name, encoder } = frozen;
+  imageShape(frozen);
   if (encoder.architecture.kind === 'vit') return encoder.architecture;
   throw new JepaError(
     `${name}: ${what} needs a ViT, which those libraries know as I-JEPA; this encoder is a conv net: export it as ONNX (a path that ends in .onnx)`,
   );
 }
-
-const imagesOf = ({ encoder }: FrozenEncoder, name: string): Tensor =>
-  input(name, ['batch', encoder.channels, ...encoder.imageSize]);
 
 function writeFolder(
   frozen: FrozenEncoder,
@@ -103,7 +105,7 @@ function writeFolder(
 ): string[] {
   const { prefix } = frozen.encoder.module;
   const weights = new Map(Array.from(frozen.weights, ([name, value]) => [name.slice(prefix.length), value]));
-  const transforms = parseTransforms(frozen.transforms);
+  const transforms = parseTransforms(frozen.preparation.transforms);
   const model = { config, weights, transforms, ...(classifier && { classifier, labels: classifier.classes }) };
   writeHuggingFaceFolder(folder, model, { dtype, maxShardBytes, extra });
   return fs
@@ -116,7 +118,7 @@ function writeFolder(
 function writeOnnx(
   frozen: FrozenEncoder,
   path: string,
-  inputs: Readonly<Record<string, Tensor>>,
+  inputs: Inputs,
   encoded: Readonly<Record<string, Tensor>>,
   features: Tensor,
   { classifier, externalAbove = EXTERNAL_LIMIT }: OnnxExportOptions,
@@ -166,16 +168,22 @@ function writeOnnx(
 }
 
 function metadataOf(
-  { name, encoder, transforms, facts }: FrozenEncoder,
+  { name, encoder, preparation, facts }: FrozenEncoder,
   classifier: Classification | undefined,
 ): Record<string, string> {
-  const [height, width] = encoder.imageSize;
   return {
     source: name,
     ...facts,
     architecture: JSON.stringify(encoder.architecture),
-    image: `${encoder.channels} x ${height} x ${width}, values 0 to 1 before the transforms' normalisation`,
-    transforms: JSON.stringify(parseTransforms(transforms)),
+    ...preparationFacts(encoder, preparation),
     ...(classifier && { classes: JSON.stringify(classifier.classes) }),
+  };
+}
+
+function preparationFacts({ inputs }: Encoder, preparation: PreparationInput): Record<string, string> {
+  const size = inputs[0].shape.join(' x ');
+  return {
+    image: `${size}, values 0 to 1 before the transforms' normalisation`,
+    transforms: JSON.stringify(parseTransforms(preparation.transforms)),
   };
 }

@@ -1,58 +1,59 @@
 import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
-import type { ImageDataset } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
 import { createLoader } from '../data/loader.js';
-import type { TransformInput } from '../data/transforms.js';
+import { wordsOf } from '../data/modality.js';
+import { modalityOf, type PreparationInput, rawPreparation } from '../data/plans.js';
+import type { Fields } from '../data/preparation.js';
 import { concat } from '../graph/ops/move.js';
 import { mean } from '../graph/ops/reduce.js';
-import { input } from '../graph/tensor.js';
-import type { Engine, Program } from '../runtime/index.js';
+import { encoderInputs } from '../methods/method.js';
+import type { Engine, Feeds, Program } from '../runtime/index.js';
 import { type FrozenEncoder, installEncoder } from './frozen.js';
 
-/** What is measured of an image: an encoder's features, or the pixels themselves. */
-export type FeatureSource = FrozenEncoder | PixelSource;
+/** What is measured of a sample: an encoder's features, or its own numbers. */
+export type FeatureSource = FrozenEncoder | RawSource;
 
-/** Raw pixels, the baseline that needs no encoder. */
-export interface PixelSource {
-  readonly name: 'raw pixels';
-  readonly transforms: readonly TransformInput[];
+/** The numbers of a sample themselves, the baseline that needs no encoder: its first field as one vector. */
+export interface RawSource {
+  /** `raw pixels`, ... */
+  readonly name: string;
+  readonly preparation: PreparationInput;
 }
 
-/** Numbers of an image above which raw pixels are shrunk: 32 x 32 in colour. */
-const MOST_PIXELS = 3072;
+/** Numbers of a sample above which they are made fewer: 32 x 32 in colour. */
+const MOST_NUMBERS = 3072;
 
-/** The pixels that an encoder sees, as one vector an image; larger images are shrunk to about 32 x 32. */
-export function rawPixels({ encoder }: FrozenEncoder): PixelSource {
-  const [height, width] = encoder.imageSize;
-  const factor = Math.min(1, Math.sqrt(MOST_PIXELS / (encoder.channels * height * width)));
-  const size: [number, number] = [Math.round(height * factor), Math.round(width * factor)];
-  return { name: 'raw pixels', transforms: [{ kind: 'resize', size, fit: 'stretch' }] };
-}
+/** What an encoder sees, as one vector a sample; large ones are shrunk. */
+export const rawSource = ({ encoder, preparation }: FrozenEncoder): RawSource => ({
+  name: wordsOf({ modality: modalityOf(preparation) }).raw,
+  preparation: rawPreparation(preparation, encoder.inputs[0].shape, MOST_NUMBERS),
+});
 
-/** Features of the images of a data set; images that cannot be read are left out. */
+/** Features of the samples of a data set; those that cannot be read are left out. */
 export interface Features {
-  /** [images x views, features]: the encoder's `represent`, or the pixels. */
+  /** [samples x views, features]: the encoder's `represent`, or the raw numbers. */
   readonly rows: HostTensor<'float32'>;
   /**
-   * The means over tokens of the last four blocks side by side [images, 4 width], where it was asked for and the encoder is
+   * The means over tokens of the last four blocks side by side [samples, 4 width], where it was asked for and the encoder is
    * a transformer: the second form that the I-JEPA paper probes.
    */
   readonly layers?: HostTensor<'float32'>;
-  /** Which images the rows are of. */
+  /** Which samples the rows are of. */
   readonly indices: Int32Array;
 }
 
 export interface FeatureOptions {
   /** Also the last four layers. Default: false. */
   readonly layers?: boolean;
-  /** Other transforms than the source's (augmented views); random ones draw by `seed`. */
-  readonly transforms?: readonly TransformInput[];
+  /** Another preparation than the source's (augmented views); random ones draw by `seed`. */
+  readonly preparation?: PreparationInput;
   readonly seed?: number;
-  /** Views of each image, one row each, those of an image one after the other. Default: 1. */
+  /** Views of each sample, one row each, those of a sample one after the other. Default: 1. */
   readonly views?: number;
   /** Threads that decode and transform; one for four cores by default. */
   readonly threads?: number;
   readonly maxCorrupt?: number;
-  /** Told of each image that is skipped. */
+  /** Told of each sample that is skipped. */
   readonly log?: (line: string) => void;
 }
 
@@ -60,30 +61,30 @@ export interface FeatureOptions {
 const LAYERS = 4;
 /** Tokens of one run of an encoder: enough to keep every worker busy, small enough for the caches. */
 const TOKENS_PER_RUN = 32768;
-/** Images of a batch of raw pixels. */
-const PIXELS_PER_RUN = 512;
+/** Samples of a batch of raw numbers. */
+const RAW_PER_RUN = 512;
 
-/** Some images of a data set as an encoder sees them. */
-export interface ImageBatch {
-  /** [images x views, channels, height, width]; valid until the next batch is asked for. */
-  readonly images: HostTensor<'float32'>;
-  /** Which images these are; those that cannot be read are left out. */
+/** Some samples of a data set as an encoder sees them. */
+export interface SampleBatch {
+  /** Fields, each [samples x views, ...]; valid until the next batch is asked for. */
+  readonly fields: Fields;
+  /** Which samples these are; those that cannot be read are left out. */
   readonly indices: Int32Array;
-  /** Images gone through, readable or not. */
+  /** Samples gone through, readable or not. */
   readonly asked: number;
 }
 
-/** The images of a data set in order. */
-export async function* imageBatches(
-  dataset: ImageDataset,
-  transforms: readonly TransformInput[],
+/** The samples of a data set in order. */
+export async function* sampleBatches(
+  dataset: Dataset,
+  preparation: PreparationInput,
   batchSize: number,
-  { seed, views = 1, threads, maxCorrupt, log }: Omit<FeatureOptions, 'layers' | 'transforms'> = {},
-): AsyncGenerator<ImageBatch> {
+  { seed, views = 1, threads, maxCorrupt, log }: Omit<FeatureOptions, 'layers' | 'preparation'> = {},
+): AsyncGenerator<SampleBatch> {
   const size = Math.min(batchSize, dataset.length);
   const loader = await createLoader(dataset, {
     batchSize: size,
-    views: [{ count: views, transforms }],
+    views: [{ count: views, ...preparation }],
     seed,
     shuffle: false,
     dropLast: false,
@@ -94,14 +95,17 @@ export async function* imageBatches(
   });
   try {
     for (let batch = await loader.next(); batch; batch = await loader.next()) {
-      const [all] = batch.images;
-      const [count, , ...image] = all.shape;
-      // The loader puts the next image in the place of one that it cannot read; here nothing takes its place.
+      const count = batch.indices.length;
+      // The loader puts the next sample in the place of one that it cannot read; here nothing takes its place.
       const first = batch.step * size;
       const kept = Array.from(batch.indices.keys()).filter((i) => batch.indices[i] === first + i);
-      const { data } = kept.length === count ? all : pick(all, kept);
-      const images = float32([kept.length * views, ...image], data);
-      yield { images, indices: Int32Array.from(kept, (i) => first + i), asked: count };
+      const fields = Object.entries(batch.views[0]).map(([name, all]) => {
+        const [, , ...shape] = all.shape;
+        const { dtype, data } = kept.length === count ? all : pick(all, kept);
+        return [name, { dtype, shape: [kept.length * views, ...shape], data }];
+      });
+      const indices = Int32Array.from(kept, (i) => first + i);
+      yield { fields: Object.fromEntries(fields) as Fields, indices, asked: count };
       loader.recycle(batch);
     }
   } finally {
@@ -109,43 +113,56 @@ export async function* imageBatches(
   }
 }
 
-/** Images of one run of an encoder. */
-export const imagesPerRun = ({ encoder: { grid } }: FrozenEncoder): number =>
-  Math.max(8, Math.min(512, Math.round(TOKENS_PER_RUN / (grid[0] * grid[1]))));
+/** Samples of one run of an encoder. */
+export const samplesPerRun = ({ encoder: { grid } }: FrozenEncoder): number =>
+  Math.max(8, Math.min(512, Math.round(TOKENS_PER_RUN / sizeOf(grid))));
+
+/** What an encoder reads of the fields of prepared samples. */
+export function feedsOf({ encoder }: Pick<FrozenEncoder, 'encoder'>, fields: Fields): Feeds {
+  return Object.fromEntries(encoder.inputs.map(({ name }) => [name, fields[name]]));
+}
 
 /**
- * Features of a data set, batch after batch in the order of its images, for what does not fit into memory. Tensors belong
+ * Features of a data set, batch after batch in the order of its samples, for what does not fit into memory. Tensors belong
  * to the caller.
  */
 export async function* featureBatches(
   engine: Engine,
   source: FeatureSource,
-  dataset: ImageDataset,
+  dataset: Dataset,
   options: FeatureOptions = {},
-): AsyncGenerator<Features & Pick<ImageBatch, 'asked'>> {
+): AsyncGenerator<Features & Pick<SampleBatch, 'asked'>> {
   const program = 'encoder' in source ? await featureProgram(engine, source, options.layers ?? false) : undefined;
-  const perRun = 'encoder' in source ? imagesPerRun(source) : PIXELS_PER_RUN;
+  const perRun = 'encoder' in source ? samplesPerRun(source) : RAW_PER_RUN;
   const batchSize = Math.max(1, Math.floor(perRun / (options.views ?? 1)));
-  const transforms = options.transforms ?? source.transforms;
+  const preparation = options.preparation ?? source.preparation;
   try {
-    for await (const { images, indices, asked } of imageBatches(dataset, transforms, batchSize, options)) {
-      const [count, ...image] = images.shape;
-      if (program && count > 0) yield { ...((await program.run({ images })).outputs as Outputs), indices, asked };
-      else if (!program) yield { rows: float32([count, sizeOf(image)], images.data.slice()), indices, asked };
+    for await (const { fields, indices, asked } of sampleBatches(dataset, preparation, batchSize, options)) {
+      if (!('encoder' in source)) yield { rows: flattened(fields), indices, asked };
+      else if (program && indices.length > 0) {
+        yield { ...((await program.run(feedsOf(source, fields))).outputs as Outputs), indices, asked };
+      }
     }
   } finally {
     await program?.close();
   }
 }
 
+/** A copy of the first field, a row a sample. */
+function flattened(fields: Fields): HostTensor<'float32'> {
+  const [{ shape, data }] = Object.values(fields);
+  const [count, ...rest] = shape;
+  return float32([count, sizeOf(rest)], Float32Array.from(data));
+}
+
 type Outputs = { readonly rows: HostTensor<'float32'>; readonly layers?: HostTensor<'float32'> };
 
 async function featureProgram(engine: Engine, frozen: FrozenEncoder, withLayers: boolean): Promise<Program> {
   const { encoder } = frozen;
-  const images = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
-  const layers = withLayers ? encoder.layers?.(images, LAYERS) : undefined;
+  const inputs = encoderInputs(encoder);
+  const layers = withLayers ? encoder.layers?.(inputs, LAYERS) : undefined;
   const outputs = {
-    rows: encoder.represent(images),
+    rows: encoder.represent(inputs),
     ...(layers && {
       layers: concat(
         layers.map((tokens) => mean(tokens, 1)),
@@ -157,20 +174,20 @@ async function featureProgram(engine: Engine, frozen: FrozenEncoder, withLayers:
 }
 
 /** A copy of some rows of [n, ...]. */
-export function pick(tensor: HostTensor<'float32'>, rows: ArrayLike<number>): HostTensor<'float32'> {
+export function pick<T extends 'float32' | 'int32'>(tensor: HostTensor<T>, rows: ArrayLike<number>): HostTensor<T> {
   const [, ...rest] = tensor.shape;
   const width = sizeOf(rest);
-  const data = new Float32Array(rows.length * width);
-  for (let i = 0; i < rows.length; i++)
-    data.set(tensor.data.subarray(rows[i] * width, (rows[i] + 1) * width), i * width);
-  return { dtype: 'float32', shape: [rows.length, ...rest], data };
+  const from: Float32Array | Int32Array = tensor.data;
+  const data = new (from.constructor as typeof Float32Array)(rows.length * width);
+  for (let i = 0; i < rows.length; i++) data.set(from.subarray(rows[i] * width, (rows[i] + 1) * width), i * width);
+  return { dtype: tensor.dtype, shape: [rows.length, ...rest], data: data as HostTensor<T>['data'] };
 }
 
 /** Features of a whole data set. */
 export async function extractFeatures(
   engine: Engine,
   source: FeatureSource,
-  dataset: ImageDataset,
+  dataset: Dataset,
   options: FeatureOptions = {},
 ): Promise<Features> {
   const parts: Features[] = [];

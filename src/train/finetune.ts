@@ -2,14 +2,16 @@ import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { int32 } from '../base/tensor.js';
-import { type ImageDataset, subset } from '../data/dataset.js';
+import { type Dataset, subset } from '../data/dataset.js';
 import { createLoader } from '../data/loader.js';
+import { wordsOf } from '../data/modality.js';
+import type { PreparationInput } from '../data/plans.js';
 import { fewShots, labelShare } from '../data/split.js';
-import type { TransformInput } from '../data/transforms.js';
 import { crossEntropy } from '../graph/ops/losses.js';
 import { linear } from '../graph/ops/product.js';
 import { argmax, mean } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
+import { encoderInputs, type Inputs } from '../methods/method.js';
 import { dropPath } from '../nn/drop-path.js';
 import { fillInit, normalInit } from '../nn/transformer.js';
 import { vit } from '../nn/vit.js';
@@ -17,8 +19,8 @@ import { initialValues, type Module, makeModule } from '../nn/weights.js';
 import { adamw } from '../optim/adam.js';
 import { decayGroups } from '../optim/groups.js';
 import { warmupCosine } from '../optim/schedules.js';
-import { createEngine, type Engine } from '../runtime/index.js';
-import { extractFeatures, type FeatureOptions, imageBatches, imagesPerRun } from './features.js';
+import { createEngine, type Engine, type Feeds } from '../runtime/index.js';
+import { extractFeatures, type FeatureOptions, feedsOf, sampleBatches, samplesPerRun } from './features.js';
 import { augmentationOf, type FrozenEncoder, randomEncoder } from './frozen.js';
 import { type LabelledDataset, labelledParts } from './labelled.js';
 import { linearProbe } from './linear.js';
@@ -64,13 +66,13 @@ export const FINETUNE_DEFAULTS: FinetuneSettings = {
 
 export interface FinetuneOptions {
   readonly encoder: FrozenEncoder;
-  readonly train: ImageDataset;
-  readonly test: ImageDataset;
-  /** Use the labels of a share of the images (0.01), or of so many of each class. Default: all. */
+  readonly train: Dataset;
+  readonly test: Dataset;
+  /** Use the labels of a share of the samples (0.01), or of so many of each class. Default: all. */
   readonly labels?: { readonly share: number } | { readonly shots: number };
   readonly settings?: Partial<FinetuneSettings>;
-  /** How training images are augmented. Default: as the encoder was trained. */
-  readonly augmentation?: readonly TransformInput[];
+  /** How training samples are augmented. Default: as the encoder was trained. */
+  readonly augmentation?: PreparationInput;
   readonly seed?: number;
   readonly engine?: Engine;
   readonly loading?: Pick<FeatureOptions, 'threads' | 'maxCorrupt' | 'log'>;
@@ -99,9 +101,9 @@ export interface TrainedClassifier extends Score {
 
 export interface FinetuneResult {
   readonly classes: readonly string[];
-  /** Labelled images that were used. */
-  readonly trainImages: number;
-  readonly testImages: number;
+  /** Labelled samples that were used. */
+  readonly trainSamples: number;
+  readonly testSamples: number;
   readonly steps: number;
   readonly finetuned: TrainedClassifier;
   /** A linear probe of the encoder as it was, with the same labels. */
@@ -113,7 +115,7 @@ export interface FinetuneResult {
 /**
  * Trains an encoder further with labels, and beside it what that must be compared with: a linear probe of the frozen
  * encoder on the same labels, and the same architecture from random weights with the same steps. Nothing is chosen by the
- * test images.
+ * test samples.
  */
 export async function finetune(options: FinetuneOptions): Promise<FinetuneResult> {
   const { encoder, seed = 0, loading } = options;
@@ -141,13 +143,13 @@ export async function finetune(options: FinetuneOptions): Promise<FinetuneResult
     const finetuned = await trainClassifier('pretrained', encoder, task, first);
     const plain = { ...task, settings: { ...settings, layerDecay: 1 } };
     const scratch = await trainClassifier('scratch', randomEncoder(encoder, seed), plain);
-    return { classes, trainImages: train.length, testImages: test.length, steps, finetuned, frozen, scratch };
+    return { classes, trainSamples: train.length, testSamples: test.length, steps, finetuned, frozen, scratch };
   } finally {
     if (!options.engine) await engine.close();
   }
 }
 
-/** Share of the labelled images on which the penalty of the frozen probe is chosen. */
+/** Share of the labelled samples on which the penalty of the frozen probe is chosen. */
 const HELD_OUT = 0.2;
 
 function chosen(train: LabelledDataset, labels: FinetuneOptions['labels'], seed: number): LabelledDataset {
@@ -194,11 +196,11 @@ async function trainClassifier(
       : initialValues(head, createRandom(seed, 'classifier')),
   );
 
-  const images = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
+  const inputs = encoderInputs(encoder);
   const labels = input('labels', ['batch'], 'int32');
   const logitsOf = (features: Tensor): Tensor =>
     scope('classifier', () => linear(features, head.weights('weight'), head.weights('bias')));
-  const { features, drop } = trainingFeatures(start, images, settings.dropPath);
+  const { features, drop } = trainingFeatures(start, inputs, settings.dropPath);
   const loss = crossEntropy(logitsOf(features), labels, { labelSmoothing: settings.labelSmoothing });
   const program = await engine.compile(
     { name: 'fine-tuning step', outputs: { loss }, update: { loss, rule: adamw(), groups, followers: [] } },
@@ -215,7 +217,7 @@ async function trainClassifier(
     ...loading,
     batchSize: task.batchSize,
     seed,
-    views: [{ count: 1, transforms: task.augmentation ?? augmentationOf(start) }],
+    views: [task.augmentation ?? augmentationOf(start)],
   });
   const random = createRandom(seed, 'fine-tuning');
   const losses: number[] = [];
@@ -223,9 +225,9 @@ async function trainClassifier(
     for (let step = 1; step <= steps; step++) {
       const batch = await loader.next();
       if (!batch?.labels) throw new JepaError(`${train.name}: the loader gave no labels`);
-      const [count, , ...size] = batch.images[0].shape;
+      const count = batch.labels.length;
       const feeds = {
-        images: { ...batch.images[0], shape: [count, ...size] },
+        ...singleViews(feedsOf(start, batch.views[0])),
         labels: int32([count], batch.labels),
         ...drop?.feeds(count, random.split(step)),
       };
@@ -250,14 +252,14 @@ async function trainClassifier(
   }
 
   const classify = await engine.compile(
-    { name: 'classifier', outputs: { classes: argmax(logitsOf(encoder.represent(images)), 1) } },
+    { name: 'classifier', outputs: { classes: argmax(logitsOf(encoder.represent(inputs)), 1) } },
     state,
   );
   const predictions: number[] = [];
   const wanted: number[] = [];
-  for await (const batch of imageBatches(test, start.transforms, imagesPerRun(start), loading)) {
+  for await (const batch of sampleBatches(test, start.preparation, samplesPerRun(start), loading)) {
     if (batch.indices.length === 0) continue;
-    const { outputs } = await classify.run({ images: batch.images });
+    const { outputs } = await classify.run(feedsOf(start, batch.fields));
     predictions.push(...(outputs.classes.data as Int32Array));
     wanted.push(...batch.indices.map((i) => test.labels[i]));
   }
@@ -265,7 +267,7 @@ async function trainClassifier(
 
   const values = await state.read();
   const trained = (name: string): HostTensor<'float32'> => values.get(name) as HostTensor<'float32'>;
-  const facts = { ...start.facts, 'fine-tuned': `${train.length} labelled images, ${steps} steps` };
+  const facts = { ...start.facts, 'fine-tuned': `${train.length} labelled ${wordsOf(train).many}, ${steps} steps` };
   const weights = new Map([...start.weights.keys()].map((name) => [name, trained(name)]));
   return {
     ...scoreOf(Int32Array.from(predictions), Int32Array.from(wanted)),
@@ -276,25 +278,41 @@ async function trainClassifier(
   };
 }
 
+/** Views of a batch, one a sample: [batch, 1, ...] -> [batch, ...]. */
+const singleViews = (views: Feeds): Feeds =>
+  Object.fromEntries(
+    Object.entries(views).map(
+      ([
+        name,
+        {
+          shape: [batch, , ...shape],
+          ...rest
+        },
+      ]) => [name, { ...rest, shape: [batch, ...shape] }],
+    ),
+  );
+
 /** What the classifier reads while it is trained: as in use, with branches dropped where that is asked for. */
-function trainingFeatures({ name, encoder }: FrozenEncoder, images: Tensor, rate: number) {
+function trainingFeatures({ name, encoder }: FrozenEncoder, inputs: Inputs, rate: number) {
   const { architecture, module } = encoder;
-  if (rate === 0) return { features: scope('encoder', () => encoder.represent(images)), drop: undefined };
+  if (rate === 0) return { features: scope('encoder', () => encoder.represent(inputs)), drop: undefined };
   if (architecture.kind !== 'vit') {
-    throw new JepaError(`${name}: drop path needs residual blocks of a ViT; set it to 0 for a conv net`);
+    throw new JepaError(`${name}: drop path needs residual blocks of a ViT; set it to 0 for this encoder`);
   }
   const drop = dropPath(rate, architecture.depth, 1);
-  const tokens = scope('encoder', () => vit(images, module.weights, architecture, { drop: drop?.factors }));
+  const tokens = scope('encoder', () =>
+    vit(inputs[encoder.inputs[0].name], module.weights, architecture, { drop: drop?.factors }),
+  );
   return { features: mean(tokens, 1), drop };
 }
 
 /** Parameters by layer, with and without weight decay, and the factor on the rate of each group. */
 function layerGroups({ encoder }: FrozenEncoder, head: Module, { layerDecay }: FinetuneSettings) {
-  const { architecture, module } = encoder;
-  const layers = architecture.kind === 'vit' ? architecture.depth + 1 : architecture.widths.length;
+  const { module } = encoder;
+  const blockOf = (name: string): number => Number(/^(?:blocks|stages)\.(\d+)\./.exec(name)?.[1] ?? -1);
+  const layers = Math.max(...Array.from(module.tensors.keys(), blockOf)) + 2;
   const layerOf = (name: string): number => {
-    const [, kind, index] = /^(blocks|stages)\.(\d+)\./.exec(name) ?? [];
-    if (kind) return Number(index) + 1;
+    if (blockOf(name) >= 0) return blockOf(name) + 1;
     // First what meets the pixels; the last norm goes with the classifier.
     return /^(patch_embed|stem)\./.test(name) ? 0 : layers;
   };

@@ -4,13 +4,15 @@ import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
+import { wordsOf } from '../data/modality.js';
+import { modalityOf, type PreparationInput } from '../data/plans.js';
 import { evaluationTransforms, type TransformInput } from '../data/transforms.js';
 import { type CheckpointOptions, loadEncoder, OFFICIAL_LICENCE } from '../hub/encoder-files.js';
 import { makeBackbone } from '../methods/backbone.js';
 import type { Encoder, Method } from '../methods/method.js';
 import { initialValues } from '../nn/weights.js';
 import type { Engine, State } from '../runtime/index.js';
-import { buildMethod, evaluationViews, trainingViews } from './build.js';
+import { buildMethod, evaluationPreparation, trainingPreparations } from './build.js';
 import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
 import type { Config } from './config.js';
 
@@ -21,10 +23,10 @@ export interface FrozenEncoder {
   readonly encoder: Encoder;
   /** Parameters of `encoder.module` by full name. */
   readonly weights: ReadonlyMap<string, HostTensor<'float32'>>;
-  /** What images go through before it. */
-  readonly transforms: readonly TransformInput[];
-  /** How images were augmented in its training, where that is known. */
-  readonly augmentation?: readonly TransformInput[];
+  /** What samples go through before it. */
+  readonly preparation: PreparationInput;
+  /** How samples were augmented in its training, where that is known. */
+  readonly augmentation?: PreparationInput;
   /** Facts worth keeping with everything made from it: method, steps, licence. */
   readonly facts: Readonly<Record<string, string>>;
 }
@@ -52,7 +54,7 @@ export function openEncoder(path: string, options: CheckpointOptions = {}): Froz
     name: basename(path),
     encoder,
     weights: new Map(Array.from(loaded.weights, ([name, value]) => [`${prefix}${name}`, value])),
-    transforms: toSize(loaded.transforms ?? published(loaded.config.imageSize), loaded.config.imageSize),
+    preparation: toSize({ transforms: loaded.transforms ?? published(loaded.config.imageSize) }, encoder),
     facts: {
       method: 'ijepa',
       licence: path.endsWith('.pth.tar') ? OFFICIAL_LICENCE : 'The licence of the weights it was made from applies.',
@@ -66,13 +68,24 @@ function published([height, width]: readonly [number, number]): TransformInput[]
   return evaluationTransforms(height);
 }
 
-/** Transforms that bring any image to the encoder's size: with a resize where data were expected to have that size already. */
-export function toSize(
-  transforms: readonly TransformInput[],
-  [height, width]: readonly [number, number],
-): readonly TransformInput[] {
-  const isSized = transforms.some(({ kind }) => ['resize', 'centerCrop', 'randomResizedCrop'].includes(kind));
-  return isSized ? transforms : [{ kind: 'resize', size: [height, width], fit: 'stretch' }, ...transforms];
+/** Channels and size of the images of an encoder. Throws a `JepaError` for an encoder of anything else. */
+export function imageShape({ name, encoder, preparation }: Pick<FrozenEncoder, 'name' | 'encoder' | 'preparation'>): {
+  channels: number;
+  size: readonly [number, number];
+} {
+  const modality = modalityOf(preparation);
+  if (modality !== 'image')
+    throw new JepaError(`${name}: this is an encoder of ${wordsOf({ modality }).many}, not of images`);
+  const [channels, height, width] = encoder.inputs[0].shape;
+  return { channels, size: [height, width] };
+}
+
+/** Brings any image to the encoder's size: with a resize where data were expected to have that size already. */
+export function toSize(preparation: PreparationInput, { inputs }: Encoder): PreparationInput {
+  const { transforms } = preparation;
+  if (transforms.some(({ kind }) => ['resize', 'centerCrop', 'randomResizedCrop'].includes(kind))) return preparation;
+  const [, height, width] = inputs[0].shape;
+  return { transforms: [{ kind: 'resize', size: [height, width], fit: 'stretch' }, ...transforms] };
 }
 
 function openRun(folder: string): FrozenEncoder {
@@ -113,18 +126,18 @@ function frozen(
     name,
     encoder: method.encoder,
     weights: own,
-    transforms: toSize(evaluationViews(config), method.encoder.imageSize),
-    augmentation: toSize(trainingViews(config, method.views.length)[0], method.encoder.imageSize),
+    preparation: toSize(evaluationPreparation(config), method.encoder),
+    augmentation: toSize(trainingPreparations(config, method.views.length)[0], method.encoder),
     facts: { method: method.name, steps: String(steps) },
   };
 }
 
-/** How images are augmented for this encoder: as in its training, else by the crops of I-JEPA before its own statistics. */
-export function augmentationOf({ augmentation, transforms, encoder }: FrozenEncoder): readonly TransformInput[] {
-  if (augmentation) return augmentation;
-  const [height, width] = encoder.imageSize;
-  const statistics = transforms.filter(({ kind }) => kind === 'normalize');
-  return [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }, ...statistics];
+/** How samples are augmented for this encoder: as in its training, else by the crops of I-JEPA before its own statistics. */
+export function augmentationOf(frozen: FrozenEncoder): PreparationInput {
+  if (frozen.augmentation) return frozen.augmentation;
+  const [height, width] = imageShape(frozen).size;
+  const statistics = frozen.preparation.transforms.filter(({ kind }) => kind === 'normalize');
+  return { transforms: [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }, ...statistics] };
 }
 
 /** The same architecture with fresh weights: what an encoder must be compared with. */

@@ -1,7 +1,7 @@
 import { JepaError, UsageError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
-import type { ImageDataset } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
 import { type Batch, createLoader, type Loader } from '../data/loader.js';
 import { type Diagnosis, diagnose } from '../eval/collapse.js';
 import { rankme } from '../eval/spectrum.js';
@@ -13,10 +13,10 @@ import { adamw } from '../optim/adam.js';
 import { decayGroups } from '../optim/groups.js';
 import { cosineWeightDecay, linearMomentum, warmupCosine } from '../optim/schedules.js';
 import { createEngine, type Engine, type Program, type State } from '../runtime/index.js';
-import { buildMethod, trainingViews } from './build.js';
+import { buildMethod, trainingPreparations } from './build.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { Config } from './config.js';
-import { encodeImages, encoderProgram, fixedImages, onlineKnn, pairEnergies } from './measure.js';
+import { encoderProgram, encodeSamples, fixedSamples, onlineKnn, pairEnergies } from './measure.js';
 
 /** What is known after a step. */
 export interface StepInfo {
@@ -30,7 +30,7 @@ export interface StepInfo {
   readonly lr: number;
   readonly weightDecay: number;
   readonly momentum: number;
-  readonly imagesPerSecond: number;
+  readonly samplesPerSecond: number;
   /** Seconds of training so far, with loading and compiling. */
   readonly seconds: number;
   readonly etaSeconds: number;
@@ -79,9 +79,9 @@ export interface RunStore {
 
 export interface LoopOptions {
   readonly config: Config;
-  readonly dataset: ImageDataset;
-  /** Held-out images for the online probe; without labels there is none. */
-  readonly heldOut?: ImageDataset;
+  readonly dataset: Dataset;
+  /** Held-out samples for the online probe; without labels there is none. */
+  readonly heldOut?: Dataset;
   /** Without it nothing is kept but the state. */
   readonly store?: RunStore;
   readonly events?: TrainEvents;
@@ -137,11 +137,11 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       await program.writeSlots(checkpoint.slots);
     } else await state.write(setup.initial);
 
-    const views = trainingViews(config, method.views.length);
+    const preparations = trainingPreparations(config, method.views.length);
     loader = await createLoader(dataset, {
       batchSize: settings.batchSize,
       seed: settings.seed,
-      views: method.views.map((count, kind) => ({ count, transforms: views[kind] })),
+      views: method.views.map((count, kind) => ({ count, ...preparations[kind] })),
       start: checkpoint?.meta.position,
       threads: config.data.threads,
       maxCorrupt: config.data.maxCorrupt,
@@ -172,9 +172,11 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       events.onCheckpoint?.({ step, folder });
     };
 
-    const fixed = await fixedImages(dataset, config, 512);
+    const fixed = await fixedSamples(dataset, method.encoder, config, 512);
     const probe =
-      options.heldOut?.labels && dataset.labels ? await onlineKnn(dataset, options.heldOut, config) : undefined;
+      options.heldOut?.labels && dataset.labels
+        ? await onlineKnn(dataset, options.heldOut, method.encoder, config)
+        : undefined;
     const represent = await encoderProgram(engine, state, method.encoder);
     let last: DiagnosisInfo | undefined;
 
@@ -244,7 +246,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         gradientNorm,
         ...hyper,
         momentum,
-        imagesPerSecond: speed,
+        samplesPerSecond: speed,
         seconds: elapsed(),
         etaSeconds: Math.max(0, left),
       };
@@ -254,7 +256,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         gradientNorm,
         ...hyper,
         ...(method.followers.length > 0 ? { momentum } : {}),
-        imagesPerSecond: speed,
+        samplesPerSecond: speed,
         seconds: info.seconds,
       });
       events.onStep?.(info);
@@ -262,7 +264,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       const atEnd = step === totalSteps;
       if (step % settings.diagnoseEvery === 0 || atEnd) {
         const energies = await pairEnergies(setup.pair, lastFeeds, createRandom(settings.seed, 'shuffle', step));
-        const rows = await encodeImages(represent, fixed);
+        const rows = await encodeSamples(represent, fixed);
         const spread = featureStd(rows);
         const signs = {
           featureStd: spread.normalizedStdTimesSqrtD,

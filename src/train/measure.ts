@@ -1,30 +1,30 @@
 import type { Random } from '../base/random.js';
-import { float32, type HostTensor } from '../base/tensor.js';
-import { type ImageDataset, subset } from '../data/dataset.js';
+import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
+import { type Dataset, subset } from '../data/dataset.js';
 import { createLoader } from '../data/loader.js';
 import { knnVote, nearestNeighbours } from '../eval/knn.js';
 import { accuracy } from '../eval/logistic.js';
-import { input } from '../graph/tensor.js';
-import type { Encoder } from '../methods/method.js';
+import { type Encoder, encoderInputs } from '../methods/method.js';
 import type { Engine, Feeds, Program, State } from '../runtime/index.js';
-import { evaluationViews } from './build.js';
+import { evaluationPreparation } from './build.js';
 import type { Config } from './config.js';
 
-/** Images of one run of an encoder. */
+/** Samples of one run of an encoder. */
 const CHUNK = 256;
 
-/** A program images -> representation, [batch, features]. */
+/** A program inputs of an encoder -> representation, [batch, features]. */
 export function encoderProgram(engine: Engine, state: State, encoder: Encoder): Promise<Program> {
-  const images = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
-  return engine.compile({ name: 'encoder', outputs: { representation: encoder.represent(images) } }, state);
+  const outputs = { representation: encoder.represent(encoderInputs(encoder)) };
+  return engine.compile({ name: 'encoder', outputs }, state);
 }
 
-/** Images of a data set as the encoder sees them, [n, channels, height, width]: all, or `count` of them evenly spread. */
-export async function fixedImages(
-  dataset: ImageDataset,
+/** Samples of a data set as the encoder sees them, each input [n, ...]: all, or `count` of them evenly spread. */
+export async function fixedSamples(
+  dataset: Dataset,
+  { inputs }: Encoder,
   config: Config,
   count = dataset.length,
-): Promise<HostTensor<'float32'>> {
+): Promise<Feeds> {
   const n = Math.min(count, dataset.length);
   const some =
     n === dataset.length
@@ -33,24 +33,27 @@ export async function fixedImages(
           dataset,
           Int32Array.from({ length: n }, (_, i) => Math.floor((i * dataset.length) / n)),
         );
-  let all: Float32Array | undefined;
-  let size: readonly number[] = [];
+  const all = inputs.map(({ dtype, shape }): HostTensor<'float32' | 'int32'> => {
+    const length = n * sizeOf(shape);
+    return dtype === 'float32'
+      ? float32([n, ...shape], new Float32Array(length))
+      : int32([n, ...shape], new Int32Array(length));
+  });
   let at = 0;
-  for await (const { images } of evaluationBatches(some, config)) {
-    const [view] = images;
-    size = view.shape.slice(2);
-    all ??= new Float32Array(n * size.reduce((a, b) => a * b, 1));
-    all.set(view.data, at);
-    at += view.data.length;
+  for await (const { views, indices } of evaluationBatches(some, config)) {
+    inputs.forEach(({ name, shape }, i) => {
+      all[i].data.set(views[0][name].data, at * sizeOf(shape));
+    });
+    at += indices.length;
   }
-  return float32([n, ...size], all ?? new Float32Array(0));
+  return Object.fromEntries(inputs.map(({ name }, i) => [name, all[i]]));
 }
 
 /** Batches of a data set in order, as the encoder sees them. */
-export async function* evaluationBatches(dataset: ImageDataset, config: Config, batchSize = CHUNK) {
+export async function* evaluationBatches(dataset: Dataset, config: Config, batchSize = CHUNK) {
   const loader = await createLoader(dataset, {
     batchSize: Math.min(batchSize, dataset.length),
-    views: [{ count: 1, transforms: evaluationViews(config) }],
+    views: [evaluationPreparation(config)],
     shuffle: false,
     dropLast: false,
     epochs: 1,
@@ -64,15 +67,26 @@ export async function* evaluationBatches(dataset: ImageDataset, config: Config, 
   }
 }
 
-/** Representations of images [n, channels, height, width] -> [n, features]. */
-export async function encodeImages(program: Program, images: HostTensor<'float32'>): Promise<HostTensor<'float32'>> {
-  const [n, ...size] = images.shape;
-  const pixels = size.reduce((a, b) => a * b, 1);
+/** Representations of samples, each input [n, ...] -> [n, features]. */
+export async function encodeSamples(program: Program, samples: Feeds): Promise<HostTensor<'float32'>> {
+  const n = Object.values(samples)[0].shape[0];
   const parts: HostTensor[] = [];
   for (let from = 0; from < n; from += CHUNK) {
     const to = Math.min(n, from + CHUNK);
-    const chunk = float32([to - from, ...size], images.data.subarray(from * pixels, to * pixels));
-    parts.push((await program.run({ images: chunk })).outputs.representation);
+    const chunk = Object.entries(samples).map(
+      ([
+        name,
+        {
+          dtype,
+          shape: [, ...rest],
+          data,
+        },
+      ]) => {
+        const size = sizeOf(rest);
+        return [name, { dtype, shape: [to - from, ...rest], data: data.subarray(from * size, to * size) }];
+      },
+    );
+    parts.push((await program.run(Object.fromEntries(chunk) as Feeds)).outputs.representation);
   }
   const width = parts[0].shape[1];
   const all = new Float32Array(n * width);
@@ -117,26 +131,26 @@ export async function pairEnergies(
 
 /** A quick k-NN probe on a fixed part of the data: returns the accuracy in per cent. */
 export async function onlineKnn(
-  train: ImageDataset,
-  heldOut: ImageDataset,
+  train: Dataset,
+  heldOut: Dataset,
+  encoder: Encoder,
   config: Config,
 ): Promise<(program: Program) => Promise<number>> {
   const [bankSize, querySize] = [4000, 1000];
-  const pick = (dataset: ImageDataset, count: number): Int32Array =>
+  const pick = (dataset: Dataset, count: number): Int32Array =>
     Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) =>
       Math.floor((i * dataset.length) / Math.min(count, dataset.length)),
     );
   const bankIndex = pick(train, bankSize);
   const queryIndex = pick(heldOut, querySize);
-  const bank = await fixedImages(subset(train, bankIndex), config);
-  const queries = await fixedImages(subset(heldOut, queryIndex), config);
-  const labelsOf = (dataset: ImageDataset, index: Int32Array): Int32Array =>
-    index.map((i) => dataset.labels?.[i] ?? -1);
+  const bank = await fixedSamples(subset(train, bankIndex), encoder, config);
+  const queries = await fixedSamples(subset(heldOut, queryIndex), encoder, config);
+  const labelsOf = (dataset: Dataset, index: Int32Array): Int32Array => index.map((i) => dataset.labels?.[i] ?? -1);
   const bankLabels = labelsOf(train, bankIndex);
   const queryLabels = labelsOf(heldOut, queryIndex);
   const classes = Math.max(...bankLabels, ...queryLabels) + 1;
   return async (program) => {
-    const neighbours = nearestNeighbours(await encodeImages(program, bank), await encodeImages(program, queries), 20);
+    const neighbours = nearestNeighbours(await encodeSamples(program, bank), await encodeSamples(program, queries), 20);
     return 100 * accuracy(knnVote(neighbours, bankLabels, classes).predictions, queryLabels);
   };
 }

@@ -1,5 +1,6 @@
 import { float32, type HostTensor } from '../base/tensor.js';
-import { type ImageDataset, subset } from '../data/dataset.js';
+import { type Dataset, subset } from '../data/dataset.js';
+import { wordsOf } from '../data/modality.js';
 import { fewShots, labelShare } from '../data/split.js';
 import { type Diagnosis, diagnose } from '../eval/collapse.js';
 import { knnVote } from '../eval/knn.js';
@@ -8,7 +9,7 @@ import { mean, variance } from '../eval/samples.js';
 import { alphaReq, lidar, rankme, spectrum } from '../eval/spectrum.js';
 import { alignmentUniformity, featureStd } from '../eval/spread.js';
 import { createEngine, type Engine } from '../runtime/index.js';
-import { extractFeatures, type FeatureOptions, type FeatureSource, pick, rawPixels } from './features.js';
+import { extractFeatures, type FeatureOptions, type FeatureSource, pick, rawSource } from './features.js';
 import { augmentationOf, type FrozenEncoder, randomEncoder } from './frozen.js';
 import { labelledParts, largestLabel } from './labelled.js';
 import { type LinearProbe, linearClassifiers, linearProbe, sweepPenalty } from './linear.js';
@@ -25,9 +26,9 @@ const SHARE = 0.01;
 
 /** A score with what is behind it. */
 export interface ClassScores extends Score {
-  /** Class given to each test image. */
+  /** Class given to each test sample. */
   readonly predictions: Int32Array;
-  /** Share of each class's test images that were right; NaN for a class without any. */
+  /** Share of each class's test samples that were right; NaN for a class without any. */
   readonly perClass: Float64Array;
   /** [class, given class] counts. */
   readonly confusion: Int32Array;
@@ -45,8 +46,8 @@ export interface LinearScores extends ClassScores {
 export interface FewLabelScores {
   /** `1 %` or `10 a class`. */
   readonly labels: string;
-  /** Labelled images. */
-  readonly images: number;
+  /** Labelled samples. */
+  readonly samples: number;
   readonly mean: number;
   /** Over draws, divisor one less. */
   readonly std: number;
@@ -75,7 +76,7 @@ export interface SourceScores {
   readonly linear: LinearScores;
   readonly knn: ClassScores;
   readonly fewLabels: readonly FewLabelScores[];
-  /** Linear probes of other things known of the images, by name. */
+  /** Linear probes of other things known of the samples, by name. */
   readonly attributes: Readonly<Record<string, Score & { readonly majority: number }>>;
   /** Of encoders only. */
   readonly measures?: Measures;
@@ -84,23 +85,23 @@ export interface SourceScores {
 
 export interface ProbeResult {
   readonly classes: readonly string[];
-  /** Images that have a label and could be read. */
-  readonly trainImages: number;
-  readonly testImages: number;
+  /** Samples that have a label and could be read. */
+  readonly trainSamples: number;
+  readonly testSamples: number;
   readonly encoder: SourceScores;
   readonly raw: SourceScores;
   readonly random: SourceScores;
   /** What could not be measured, and why. */
   readonly notes: readonly string[];
-  /** Features of the encoder on the test images, for pictures. */
+  /** Features of the encoder on the test samples, for pictures. */
   readonly testFeatures: HostTensor<'float32'>;
   readonly seconds: number;
 }
 
 export interface ProbeOptions {
   readonly encoder: FrozenEncoder;
-  readonly train: ImageDataset;
-  readonly test: ImageDataset;
+  readonly train: Dataset;
+  readonly test: Dataset;
   /** Default: one of its own, closed at the end. */
   readonly engine?: Engine;
   /** Decides the held-out part, the draws of few labels, augmented views and random weights. Default: 0. */
@@ -117,7 +118,7 @@ export interface ProbeOptions {
 }
 
 /**
- * Measures a frozen encoder on labelled images: linear probe, k-NN and few labels, beside raw pixels and the same
+ * Measures a frozen encoder on labelled samples: linear probe, k-NN and few labels, beside raw numbers and the same
  * architecture with random weights. Nothing is chosen on the test images. Throws a `JepaError` without labels.
  */
 export async function probe(options: ProbeOptions): Promise<ProbeResult> {
@@ -129,12 +130,12 @@ export async function probe(options: ProbeOptions): Promise<ProbeResult> {
     const notes: string[] = [];
     const context = { ...options, engine, train, test, seed, notes, count: classes.length };
     const own = await scoresOf(encoder, context);
-    const raw = await scoresOf(rawPixels(encoder), context);
+    const raw = await scoresOf(rawSource(encoder), context);
     const random = await scoresOf(randomEncoder(encoder, seed), context);
     return {
       classes,
-      trainImages: own.trainImages,
-      testImages: own.testFeatures.shape[0],
+      trainSamples: own.trainSamples,
+      testSamples: own.testFeatures.shape[0],
       encoder: own.scores,
       raw: raw.scores,
       random: random.scores,
@@ -161,7 +162,7 @@ async function scoresOf(
 ): Promise<{
   readonly scores: SourceScores;
   readonly testFeatures: HostTensor<'float32'>;
-  readonly trainImages: number;
+  readonly trainSamples: number;
 }> {
   const started = performance.now();
   const { engine, count, seed, loading, onStage = () => undefined } = context;
@@ -215,10 +216,10 @@ async function scoresOf(
     ...(measures && { measures }),
     seconds: (performance.now() - started) / 1000,
   };
-  return { scores, testFeatures: testFeatures.rows, trainImages: train.length };
+  return { scores, testFeatures: testFeatures.rows, trainSamples: train.length };
 }
 
-const readable = (dataset: ImageDataset, indices: Int32Array): ImageDataset =>
+const readable = (dataset: Dataset, indices: Int32Array): Dataset =>
   indices.length === dataset.length ? dataset : subset(dataset, indices);
 
 function classScores(predictions: Int32Array, labels: Int32Array, count: number): ClassScores {
@@ -234,7 +235,7 @@ function classScores(predictions: Int32Array, labels: Int32Array, count: number)
 /** Linear probes on few labels; the axes are those of all training images, which needs no labels. */
 async function fewLabelScores(
   { classifiers, train: rows, test }: LinearProbe,
-  train: ImageDataset,
+  train: Dataset,
   testLabels: Int32Array,
   { draws = 3, seed, notes }: Context,
 ): Promise<FewLabelScores[]> {
@@ -244,15 +245,15 @@ async function fewLabelScores(
     [`${100 * SHARE} %`, (draw) => labelShare(train, SHARE, seed + draw)],
   ];
   if (smallest >= SHOTS) kinds.push([`${SHOTS} a class`, (draw) => fewShots(train, SHOTS, seed + draw)]);
-  else notes.push(`${SHOTS} labels a class: the smallest class has ${smallest} images`);
+  else notes.push(`${SHOTS} labels a class: the smallest class has ${smallest} ${wordsOf(train).many}`);
   const results: FewLabelScores[] = [];
   if (draws === 0) return results;
   for (const [name, choose] of kinds) {
     const accuracies: number[] = [];
-    let images = 0;
+    let samples = 0;
     for (let draw = 0; draw < draws; draw++) {
       const chosen = choose(draw);
-      images = chosen.length;
+      samples = chosen.length;
       const part = subset(train, chosen);
       const some = pick(rows, chosen);
       const known = part.labels as Int32Array;
@@ -261,7 +262,7 @@ async function fewLabelScores(
       accuracies.push(accuracy(await classifiers.predict(fitted, test), testLabels));
     }
     const std = draws > 1 ? Math.sqrt(variance(accuracies)) : 0;
-    results.push({ labels: name, images, mean: mean(accuracies), std, accuracies });
+    results.push({ labels: name, samples, mean: mean(accuracies), std, accuracies });
   }
   return results;
 }
@@ -277,8 +278,8 @@ const ATTRIBUTE_PENALTY = 1e-3;
 
 async function attributeScores(
   { train: rows, test: testRows, variances }: LinearProbe,
-  train: ImageDataset,
-  test: ImageDataset,
+  train: Dataset,
+  test: Dataset,
   engine: Engine,
 ): Promise<SourceScores['attributes']> {
   const results: Record<string, Score & { majority: number }> = {};
@@ -310,7 +311,7 @@ const VIEWS = 8;
 async function measure(
   source: FrozenEncoder,
   rows: HostTensor<'float32'>,
-  test: ImageDataset,
+  test: Dataset,
   { engine, seed, loading = {}, notes }: Context,
 ): Promise<Measures> {
   const [n, width] = rows.shape;
@@ -322,7 +323,7 @@ async function measure(
   if (endIndex < 20) notes.push(`alpha-ReQ of ${source.name}: only ${endIndex} directions have any variance`);
 
   const objects = subset(test, spread(test.length, OBJECTS));
-  const augmented = { ...loading, transforms: augmentationOf(source), seed, views: VIEWS };
+  const augmented = { ...loading, preparation: augmentationOf(source), seed, views: VIEWS };
   const { rows: perObject } = await extractFeatures(engine, source, objects, augmented);
   const view = (v: number) =>
     pick(

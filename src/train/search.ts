@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { withFileErrors } from '../base/atomic.js';
 import { JepaError, UsageError } from '../base/errors.js';
 import { float32, type HostTensor } from '../base/tensor.js';
-import type { DatasetSource, ImageDataset } from '../data/dataset.js';
+import type { Dataset, DatasetSource } from '../data/dataset.js';
 import { openImageFiles } from '../data/open-node.js';
 import { nearestNeighbours } from '../eval/knn.js';
 import { fileSource, withFile } from '../hub/files.js';
@@ -16,7 +16,7 @@ import { readJsonFile } from '../hub/weights.js';
 import { createEngine, type Engine } from '../runtime/index.js';
 import { type Companion, companionOf, embed, FINGERPRINT, fingerprint } from './embed.js';
 import { extractFeatures, type FeatureOptions } from './features.js';
-import type { FrozenEncoder } from './frozen.js';
+import { type FrozenEncoder, imageShape } from './frozen.js';
 
 /** Embeddings to search in. */
 export interface EmbeddingIndex extends EmbeddingTable {
@@ -58,7 +58,7 @@ function openArray(path: string): EmbeddingIndex {
 
 export interface IndexOptions {
   readonly encoder: FrozenEncoder;
-  readonly dataset: ImageDataset;
+  readonly dataset: Dataset;
   readonly engine?: Engine;
   readonly loading?: Pick<FeatureOptions, 'threads' | 'maxCorrupt' | 'log'>;
   readonly onProgress?: (done: number, total: number) => void;
@@ -98,8 +98,8 @@ export async function embeddingsOf(options: IndexOptions): Promise<EmbeddingInde
 const hashOf = (...parts: readonly string[]): string =>
   createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 
-/** What changes when the images do. */
-function versionOf(source: DatasetSource): string {
+/** What changes when the samples do; undefined where that is not known. */
+function versionOf(source: DatasetSource): string | undefined {
   const files = (paths: readonly string[]): string =>
     hashOf(
       ...paths.flatMap((path) => {
@@ -114,8 +114,12 @@ function versionOf(source: DatasetSource): string {
       return hashOf(files(source.shards), JSON.stringify(source.decode), source.names.join('\n'));
     case 'memory':
       return createHash('sha256').update(source.pixels).digest('hex');
-    case 'subset':
-      return hashOf(versionOf(source.of), source.indices.join());
+    case 'subset': {
+      const of = versionOf(source.of);
+      return of && hashOf(of, source.indices.join());
+    }
+    case 'module':
+      return undefined;
   }
 }
 
@@ -187,7 +191,7 @@ async function queryOf(
     }
     return float32([1, width], embeddings.data.slice(like * width, (like + 1) * width));
   }
-  const image = await openImageFiles([like], { channels: encoder.encoder.channels as 1 | 3 });
+  const image = await openImageFiles([like], { channels: imageShape(encoder).channels as 1 | 3 });
   const own = engine ?? (await createEngine({ workers: 1 }));
   try {
     // Nothing is skipped: an example that cannot be read is an error.

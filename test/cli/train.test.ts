@@ -178,8 +178,8 @@ test('an encoder is probed, embeds, searches and is exported', async () => {
 
   const embedded = await jepa('embed', 'runs/a', 'data', '--out', 'all.npy', '--json');
   assert.equal(embedded.code, 0, embedded.stderr);
-  const { images, features, skipped } = JSON.parse(embedded.stdout);
-  assert.deepEqual([images, features, skipped], [60, 32, 0]);
+  const { samples, features, skipped } = JSON.parse(embedded.stdout);
+  assert.deepEqual([samples, features, skipped], [60, 32, 0]);
   const { tensor } = withFile(join(folder, 'all.npy'), openNpy);
   assert.deepEqual(tensor?.shape, [60, 32]);
   assert.equal((await jepa('embed', 'runs/a', 'data', '--out', 'all.csv')).code, 2);
@@ -220,8 +220,8 @@ test('fine-tuning is set against the frozen encoder and random weights, and give
     '--json',
   );
   assert.equal(tuned.code, 0, tuned.stderr);
-  const { classes, trainImages, steps, finetuned, frozen, scratch } = JSON.parse(tuned.stdout);
-  assert.deepEqual([classes, trainImages, steps], [['bright', 'dark'], 40, 2]);
+  const { classes, trainSamples, steps, finetuned, frozen, scratch } = JSON.parse(tuned.stdout);
+  assert.deepEqual([classes, trainSamples, steps], [['bright', 'dark'], 40, 2]);
   for (const { accuracy } of [finetuned, frozen, scratch]) assert.ok(accuracy >= 0 && accuracy <= 1);
   assert.match(tuned.stderr, /fine-tuning\nstep 1\/2 .*the same from random weights\nstep 1\/2 /s);
   const wrong = await jepa('finetune', 'runs/a', '--labels', 'some');

@@ -6,7 +6,9 @@ import { root } from './fixtures.js';
 
 it('what a browser loads of src/data needs nothing of Node', () => {
   const folder = join(root, 'src', 'data');
-  const shared = readdirSync(folder).filter((name) => !name.endsWith('-node.ts'));
+  const shared = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    /(?<!-node)\.ts$/.test(name),
+  );
   assert.ok(shared.includes('loader.ts') && shared.includes('idx.ts'));
   for (const name of shared) {
     const text = readFileSync(join(folder, name), 'utf8');

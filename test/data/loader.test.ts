@@ -100,8 +100,8 @@ describe('order', () => {
 describe('content', () => {
   it('is the images asked for, with their labels', async () => {
     const [batch] = await take(small, { batchSize: 4, views: [{ count: 3, transforms: [] }] }, 1);
-    assert.deepEqual(batch.images[0].shape, [4, 3, 1, 3, 4]);
-    const { data } = batch.images[0];
+    assert.deepEqual(batch.views[0].images.shape, [4, 3, 1, 3, 4]);
+    const { data } = batch.views[0].images;
     data.forEach((value, i) => {
       const image = batch.indices[Math.floor(i / 36)];
       assert.equal(value, Math.fround(((image * 12 + (i % 12)) % 251) / 255));
@@ -117,7 +117,7 @@ describe('content', () => {
     const alone = await take(small, options);
     assert.equal(alone.length, 10);
     assert.deepEqual(
-      alone[0].images.map(({ shape }) => shape),
+      alone[0].views.map(({ images: { shape } }) => shape),
       [
         [4, 2, 1, 3, 4],
         [4, 1, 1, 2, 3],
@@ -142,7 +142,7 @@ describe('content', () => {
   it('views of an image differ, and so do its epochs', async () => {
     const one = subset(small, [7]);
     const [first, second] = await take(one, { batchSize: 1, views: distort }, 2);
-    const views = (batch: Batch) => [batch.images[0].data.slice(0, 12), batch.images[0].data.slice(12)];
+    const views = ({ views: [{ images }] }: Batch) => [images.data.slice(0, 12), images.data.slice(12)];
     assert.notDeepEqual(...(views(first) as [Float32Array, Float32Array]));
     assert.notDeepEqual(views(first)[0], views(second)[0]);
   });
@@ -167,7 +167,7 @@ describe('content', () => {
       let i = 0;
       for await (const batch of loader) {
         assert.deepEqual(batch, plain[i++]);
-        buffers.add(batch.images[0].data.buffer);
+        buffers.add(batch.views[0].images.data.buffer);
         loader.recycle(batch);
       }
       assert.equal(i, plain.length);
@@ -203,8 +203,11 @@ describe('own data in code', () => {
   it('is read here and transformed in threads', async () => {
     const alone = await take(own(), { batchSize: 4, views, epochs: 2 });
     assert.deepEqual(await take(own(), { batchSize: 4, views, epochs: 2, threads: 2 }), alone);
-    for (const { images, indices } of alone) {
-      for (const [i, value] of images[0].data.entries())
+    for (const {
+      views: [{ images }],
+      indices,
+    } of alone) {
+      for (const [i, value] of images.data.entries())
         assert.equal(value, Math.fround(indices[Math.floor(i / 27)] / 255));
     }
   });
@@ -357,7 +360,7 @@ describe('threads', () => {
       import { createLoader } from ${JSON.stringify(new URL('../../src/data/loader.js', import.meta.url).href)};
       import { openDataset } from ${JSON.stringify(new URL('../../src/data/open-node.js', import.meta.url).href)};
       const loader = await createLoader(await openDataset({ path: 'glyphs', split: 'test' }), { batchSize: 8, threads: 1 });
-      console.log((await loader.next()).images[0].shape.join());`;
+      console.log((await loader.next()).views[0].images.shape.join());`;
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {
       cwd: root,
       timeout: 20_000,

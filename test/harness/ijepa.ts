@@ -18,11 +18,14 @@ import { createEngine, evaluate } from '../../src/runtime/index.js';
 import { attempt, difference, type Harness, readCases, readTensors, type Tolerance } from './harness.js';
 import { goldenBackend } from './target.js';
 
+// biome-ignore lint/suspicious/noExplicitAny: each kind has its own configuration
+type Settings = any;
+
 interface Case {
   name: string;
   kind: string;
   file: string;
-  config: any;
+  config: Settings;
   inputs: string[];
   expected: string[];
   rtol: number;
@@ -34,7 +37,7 @@ interface Case {
 
 type Values = Map<string, HostTensor>;
 
-function configOf(c: any): IjepaConfig {
+function configOf(c: Settings): IjepaConfig {
   const grid = c.grid as [number, number];
   const inputGrid = (c.input_grid as [number, number]) ?? grid;
   const mlp = (width: number): number => Math.round(width * c.mlp_ratio);
@@ -69,7 +72,7 @@ function feedModule(
   module: Module,
   tensors: Values,
   prefix: string,
-  c: any,
+  c: Settings,
   fallback?: string,
 ): void {
   for (const [name, tensor] of module.tensors) {

@@ -59,7 +59,7 @@ test('feature maps stretch components over all images; one image alike in all pa
   assert.ok(even.colours.data.every((value) => value === 128));
   assert.throws(
     () => featureMaps(images(2), flat, { rows: 2, columns: 3 }),
-    /\[1, 6, 4\] are not \[2 images, 2 x 3 patches, width\]/,
+    /\[1, 6, 4\] are not \[2 images, 6 tokens, width\]/,
   );
 });
 

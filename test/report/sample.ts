@@ -88,7 +88,7 @@ export async function sampleReport(points = 3000): Promise<ReportData> {
         { name: 'waiting for data', seconds: 0.0001 },
       ],
       stepSeconds: 0.0742,
-      imagesPerSecond: 1726,
+      samplesPerSecond: 1726,
       flopsPerStep: 24.9e9,
       peakFlops: 550e9,
       peakBytes: 612 * 2 ** 20,
@@ -278,7 +278,7 @@ function curves(random: ReturnType<typeof createRandom>) {
       seldom.filter((step) => step % 200 === 0),
       (t) => 74 - 46 * Math.exp(-5 * t) + noise(0.4),
     ),
-    imagesPerSecond: trace(seldom, () => 1726 + noise(25)),
+    samplesPerSecond: trace(seldom, () => 1726 + noise(25)),
     width: 192,
   });
 }

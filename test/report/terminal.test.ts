@@ -70,7 +70,7 @@ test('two lines are redrawn in place', () => {
   const { screen, clock, progress } = onScreen(100);
   progress.update({ step: 1, loss: 0.5 });
   clock.ms = 100;
-  progress.update({ step: 600, loss: 0.25, imagesPerSecond: 1726.4, etaSeconds: 75 });
+  progress.update({ step: 600, loss: 0.25, samplesPerSecond: 1726.4, etaSeconds: 75 });
   assert.deepEqual(screen.lines, [
     `${'━'.repeat(7)}${'─'.repeat(21)}  step 600/2,400  25 %  loss 0.2500  1:15 left  1,726 images/s`,
   ]);
@@ -101,7 +101,7 @@ test('lines fit every width, and what is left is what matters most', () => {
     progress.update({
       step: 1234,
       loss: 0.1234,
-      imagesPerSecond: 1726,
+      samplesPerSecond: 1726,
       etaSeconds: 61,
       rankme: 12,
       width: 192,
@@ -121,7 +121,7 @@ test('lines fit every width, and what is left is what matters most', () => {
 test('a logged line stays above, and a narrower terminal does not leave remains', () => {
   const { screen, clock, progress } = onScreen(90);
   progress.log('43,710 images');
-  progress.update({ step: 100, loss: 0.5, imagesPerSecond: 1726, etaSeconds: 100 });
+  progress.update({ step: 100, loss: 0.5, samplesPerSecond: 1726, etaSeconds: 100 });
   progress.log('checkpoint at step 100');
   assert.deepEqual(screen.lines.slice(0, 2), ['43,710 images', 'checkpoint at step 100']);
   assert.equal(screen.lines.length, 3);
@@ -197,6 +197,17 @@ test('elsewhere: a plain line now and then, without control codes', () => {
     'step 100/100  100 %  loss 0.5000  0:00 left\n',
   ]);
   assert.ok(!written.join('').includes(ESC) && !written.join('').includes('\r'));
+});
+
+test('elsewhere: one line of the last step, with all that is known of it', () => {
+  const { written, clock, progress } = toPipe();
+  clock.ms = 60_000;
+  progress.update({ step: 99, loss: 0.5 });
+  clock.ms = 90_000;
+  progress.update({ step: 100, loss: 0.25 });
+  progress.update({ step: 100, knn: 61 });
+  progress.finish();
+  assert.deepEqual(written, ['step 99/100  99 %  loss 0.5000\n', 'step 100/100  100 %  loss 0.2500  k-NN 61.0 %\n']);
 });
 
 test('colour only where it is wanted', () => {

@@ -69,7 +69,7 @@ describe('embed', () => {
       const out = join(folder, `all.${ending}`);
       const skipped: string[] = [];
       const result = await embed({ encoder, dataset, out, engine, loading: { log: (line) => skipped.push(line) } });
-      assert.deepEqual([result.images, result.skipped, result.features], [8, 1, 32]);
+      assert.deepEqual([result.samples, result.skipped, result.features], [8, 1, 32]);
       assert.match(skipped.join(), /2b\.png/);
       assert.deepEqual(
         result.files.map((file) => existsSync(file)),

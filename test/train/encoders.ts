@@ -22,8 +22,8 @@ export const smallConv: BackboneConfig = {
 /** An encoder that nobody has trained; its biases are not zero, so that leaving one out shows. */
 export function untrained(architecture: BackboneConfig, transforms: readonly TransformInput[] = []): FrozenEncoder {
   const encoder = makeBackbone('encoder.', architecture);
-  const sized = toSize(transforms, encoder.imageSize);
-  const fresh = randomEncoder({ name: 'test encoder', encoder, weights: new Map(), transforms: sized, facts: {} }, 1);
+  const preparation = toSize({ transforms }, encoder);
+  const fresh = randomEncoder({ name: 'test encoder', encoder, weights: new Map(), preparation, facts: {} }, 1);
   const random = createRandom(2);
   const weights = new Map(
     Array.from(fresh.weights, ([name, { shape, data }]): [string, HostTensor<'float32'>] => {
@@ -42,7 +42,7 @@ export function untrained(architecture: BackboneConfig, transforms: readonly Tra
 }
 
 export function randomImages(count: number, { encoder }: FrozenEncoder, seed = 0): HostTensor<'float32'> {
-  const shape = [count, encoder.channels, ...encoder.imageSize];
+  const shape = [count, ...encoder.inputs[0].shape];
   const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
   createRandom(seed).fillNormal(data);
   return float32(shape, data);

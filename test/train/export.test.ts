@@ -6,9 +6,9 @@ import { after, before, describe, it } from 'node:test';
 import { float32, type HostTensor } from '../../src/base/tensor.js';
 import { parseTransforms } from '../../src/data/transforms.js';
 import { mean } from '../../src/graph/ops/reduce.js';
-import { input } from '../../src/graph/tensor.js';
 import { readHuggingFaceFolder } from '../../src/hub/hf-ijepa.js';
 import { openOnnx } from '../../src/hub/onnx.js';
+import { encoderInputs } from '../../src/methods/method.js';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
 import { loadOrt } from '../../src/runtime/ort.js';
 import { exportOnnx, exportSafetensors, exportTransformers } from '../../src/train/export.js';
@@ -28,9 +28,9 @@ after(async () => {
 
 async function onEngine(frozen: FrozenEncoder, pixels: HostTensor<'float32'>) {
   const { encoder } = frozen;
-  const images = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
-  const tokens = encoder.tokens(images);
-  const outputs = { tokens, embedding: encoder.represent(images), pooled: mean(tokens, 1) };
+  const inputs = encoderInputs(encoder);
+  const tokens = encoder.tokens(inputs);
+  const outputs = { tokens, embedding: encoder.represent(inputs), pooled: mean(tokens, 1) };
   const program = await engine.compile({ name: 'encoder', outputs }, await installEncoder(engine, frozen));
   const result = (await program.run({ images: pixels })).outputs;
   await program.close();
@@ -94,7 +94,7 @@ describe('ONNX', () => {
     assert.deepEqual([images.name, images.shape?.slice(1)], ['images', [3, 24, 24]]);
     assert.equal(typeof images.shape?.[0], 'string');
     assert.equal(model.metadata.method, 'ijepa');
-    assert.deepEqual(JSON.parse(model.metadata.transforms), parseTransforms(frozen.transforms));
+    assert.deepEqual(JSON.parse(model.metadata.transforms), parseTransforms(frozen.preparation.transforms));
   });
 
   it('keeps large weights in a file beside the model', async () => {

@@ -16,7 +16,7 @@ after(() => engine.close());
 
 const train = stripes(400, 1);
 const test = stripes(200, 2);
-const plain = [{ kind: 'resize', size: 12 }] as const;
+const plain = { transforms: [{ kind: 'resize' as const, size: 12 }] };
 
 /** The largest change of the parameters whose names match. */
 function change(before: FrozenEncoder, after: FrozenEncoder, pattern: RegExp): number {
@@ -44,7 +44,7 @@ describe('fine-tuning', () => {
       settings: { epochs: 6, leastSteps: 0, batchSize: 32, lr: 3e-3 },
       onStep: (info) => steps.push(info),
     });
-    assert.deepEqual([result.trainImages, result.testImages, result.steps], [400, 200, 75]);
+    assert.deepEqual([result.trainSamples, result.testSamples, result.steps], [400, 200, 75]);
     assert.deepEqual(result.classes, ['0 degrees', '45 degrees', '90 degrees', '135 degrees']);
     // Four classes: chance is 0.25.
     assert.ok(result.finetuned.accuracy > 0.6, `fine-tuned ${result.finetuned.accuracy}`);
@@ -77,7 +77,7 @@ describe('fine-tuning', () => {
       augmentation: plain,
       settings,
     });
-    assert.equal(result.trainImages, 80);
+    assert.equal(result.trainSamples, 80);
     assert.deepEqual(result.finetuned.losses, result.scratch.losses);
     assert.equal(result.finetuned.accuracy, result.scratch.accuracy);
   });

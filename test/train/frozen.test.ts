@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { createRandom } from '../../src/base/random.js';
 import { float32, type HostTensor } from '../../src/base/tensor.js';
-import { input } from '../../src/graph/tensor.js';
 import { parseSafetensors } from '../../src/hub/safetensors.js';
+import { encoderInputs } from '../../src/methods/method.js';
 import { initialValues } from '../../src/nn/weights.js';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
 import { buildMethod } from '../../src/train/build.js';
@@ -37,8 +37,7 @@ after(async () => {
 
 async function represent(frozen: FrozenEncoder, images: HostTensor<'float32'>): Promise<HostTensor> {
   const { encoder } = frozen;
-  const pixels = input('images', ['batch', encoder.channels, ...encoder.imageSize]);
-  const outputs = { features: encoder.represent(pixels) };
+  const outputs = { features: encoder.represent(encoderInputs(encoder)) };
   const program = await engine.compile({ name: 'features', outputs }, await installEncoder(engine, frozen));
   const { features } = (await program.run({ images })).outputs;
   await program.close();
@@ -63,7 +62,7 @@ describe('opening an encoder', () => {
     const opened = openEncoder(join(goldenFolder, 'hf-ijepa', 'pth', 'official-zip.pth.tar'), { heads: 2 });
     assert.match(opened.facts.licence, /CC BY-NC/);
     assert.equal(opened.weights.size, opened.encoder.module.spec.size);
-    assert.deepEqual(opened.transforms.at(-1)?.kind, 'normalize');
+    assert.deepEqual(opened.preparation.transforms.at(-1)?.kind, 'normalize');
   });
 
   const config = parseConfig({
@@ -104,7 +103,7 @@ describe('opening an encoder', () => {
     assert.deepEqual(opened.facts, { method: 'ijepa', steps: '7' });
     // Any image is brought to the encoder's size.
     assert.deepEqual(
-      opened.transforms.map(({ kind }) => kind),
+      opened.preparation.transforms.map(({ kind }) => kind),
       ['resize', 'normalize'],
     );
 

@@ -29,7 +29,7 @@ describe('probe', () => {
       attributes: true,
       onStage: (what) => stages.push(what),
     });
-    assert.deepEqual([result.trainImages, result.testImages, result.classes.length], [600, 300, 4]);
+    assert.deepEqual([result.trainSamples, result.testSamples, result.classes.length], [600, 300, 4]);
     assert.deepEqual(result.testFeatures.shape, [300, 64]);
     assert.deepEqual(
       SOURCES.map((source) => result[source].features),
@@ -49,7 +49,7 @@ describe('probe', () => {
         assert.ok(Math.abs(perClass.reduce((a, b) => a + b, 0) / 4 - accuracy) < 1e-12); // classes are equally large
       }
       assert.deepEqual(
-        fewLabels.map(({ labels, images, accuracies }) => [labels, images, accuracies.length]),
+        fewLabels.map(({ labels, samples, accuracies }) => [labels, samples, accuracies.length]),
         [
           ['1 %', 8, 3],
           ['10 a class', 40, 3],
@@ -141,7 +141,7 @@ describe('probe', () => {
       draws: 1,
       loading,
     });
-    assert.equal(result.trainImages, 79);
+    assert.equal(result.trainSamples, 79);
     assert.ok(skipped.some((line) => /damaged/.test(line)));
     assert.deepEqual(result.notes, ['10 labels a class: the smallest class has 8 images']);
     assert.deepEqual(
