@@ -5,9 +5,8 @@ import { dirname, join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { input, matmul } from '../src/graph/index.js';
-import { vitConfig } from '../src/nn/vit.js';
 import { createEngine } from '../src/runtime/index.js';
-import { BENCH_MODELS, type BenchModel, benchStep } from './models.js';
+import { BENCH_MODELS, type BenchModel } from './models.js';
 
 /** Times of one program, in milliseconds. */
 interface Timing {
@@ -32,6 +31,8 @@ interface ModelResult extends Timing {
   /** Share of the machine's matrix-product peak. */
   readonly share: number;
   readonly peakMb: number;
+  /** Milliseconds that copies of parameters and gradients would add to a step, were memory not shared by the workers. */
+  readonly copies: number;
   readonly peers: Readonly<Record<string, PeerResult>>;
 }
 
@@ -50,11 +51,12 @@ class Peer {
 
   static async start(
     python: string,
+    peer: string,
     model: object,
     mode: 'eager' | 'compile',
     env: NodeJS.ProcessEnv,
   ): Promise<Peer | string> {
-    const script = join(root, 'bench', 'peers', 'ijepa_step.py');
+    const script = join(root, 'bench', 'peers', peer);
     const child = spawn(python, [script, JSON.stringify(model), mode], { env, stdio: ['pipe', 'pipe', 'pipe'] });
     let errors = '';
     child.stderr?.on('data', (chunk) => {
@@ -140,6 +142,18 @@ async function productPeak(workers: number): Promise<number> {
   return (2 * n ** 3 * workers) / sorted(times)[0] / 1e6;
 }
 
+/** Milliseconds to copy parameters to a worker and its gradients back. */
+function copyTime(parameters: number): number {
+  const [from, to] = [new Float32Array(parameters).fill(1), new Float32Array(parameters).fill(2)];
+  const times = Array.from({ length: 9 }, () => {
+    const start = performance.now();
+    to.set(from);
+    from.set(to);
+    return performance.now() - start;
+  });
+  return timing(times).median;
+}
+
 export interface BenchOptions {
   readonly models?: readonly string[];
   readonly rounds?: number;
@@ -147,7 +161,7 @@ export interface BenchOptions {
   readonly log?: (line: string) => void;
 }
 
-/** Times the I-JEPA training step of each model, alternately with PyTorch where that can be imported. */
+/** Times the training step of each model, alternately with PyTorch where that can be imported. */
 export async function bench({
   models = Object.keys(BENCH_MODELS),
   rounds = 5,
@@ -167,7 +181,7 @@ export async function bench({
   for (const key of models) {
     const model = BENCH_MODELS[key];
     if (!model) throw new Error(`bench: there is no model ${key}; there are ${Object.keys(BENCH_MODELS).join(', ')}`);
-    results.push(await benchModel(model, { torch, preload, rounds, workers, peak, log }));
+    results.push(await benchModel(model(), { torch, preload, rounds, workers, peak, log }));
   }
   return { workers, productGflops: peak, torch: torch?.version ?? null, results };
 }
@@ -187,21 +201,7 @@ async function benchModel(
 ): Promise<ModelResult> {
   const peers: Record<string, Peer> = {};
   if (torch) {
-    const encoder = vitConfig(model.encoder);
-    const description = {
-      image: encoder.imageSize[0],
-      patch: encoder.patchSize,
-      channels: encoder.channels,
-      width: encoder.width,
-      depth: encoder.depth,
-      heads: encoder.heads,
-      predictor: model.predictor,
-      batch: model.batch,
-      context: model.context,
-      blocks: model.blocks,
-      hidden: model.hidden,
-      threads: workers,
-    };
+    const description = { ...model.peer.model, threads: workers };
     const variants: [string, 'eager' | 'compile', string | undefined][] = [
       ['eager', 'eager', undefined],
       ['compile', 'compile', undefined],
@@ -214,13 +214,14 @@ async function benchModel(
     ];
     for (const [name, mode, library] of variants) {
       const env = library ? { ...process.env, LD_PRELOAD: library } : process.env;
-      const peer = await Peer.start(torch.python, { ...description, fused: library !== undefined }, mode, env);
+      const described = { ...description, fused: library !== undefined };
+      const peer = await Peer.start(torch.python, model.peer.script, described, mode, env);
       if (typeof peer === 'string') log(`  PyTorch ${name} does not run: ${peer}`);
       else peers[name] = peer;
     }
   }
   const engine = await createEngine({ workers });
-  const step = await benchStep(engine, model);
+  const step = await model.open(engine);
   await step.run(1);
   const ours: number[] = [];
   const theirs: Record<string, number[]> = Object.fromEntries(Object.keys(peers).map((name) => [name, []]));
@@ -250,6 +251,7 @@ async function benchModel(
     gflops: (gflop / own.min) * 1000,
     share: ((gflop / own.min) * 1000) / peak,
     peakMb: process.resourceUsage().maxRSS / 1024,
+    copies: copyTime(step.parameters),
     peers: Object.fromEntries(
       Object.entries(theirs).map(([name, times]) => {
         const t = timing(times);
@@ -271,6 +273,10 @@ async function benchModel(
   await engine.close();
   log(
     `${model.name}: ${own.min.toFixed(0)} ms (median ${own.median.toFixed(0)}), ${result.imagesPerSecond.toFixed(1)} images/s, ${(100 * result.share).toFixed(0)} % of the product peak, ${result.peakMb.toFixed(0)} MB`,
+  );
+  const slower = (own.min + result.copies) / own.min;
+  log(
+    `  memory shared by the workers; copies of ${(step.parameters / 1e6).toFixed(1)} M parameters and gradients would add ${result.copies.toFixed(1)} ms: ${slower.toFixed(2)}x`,
   );
   for (const [name, p] of Object.entries(result.peers)) {
     log(

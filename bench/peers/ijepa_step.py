@@ -2,19 +2,17 @@
 
 Modules and step as in the paper and the released recipe (Assran et al. 2023): pre-norm ViT, explicit softmax attention,
 target encoder on the whole image, context encoder on visible patches, predictor on four blocks, smooth L1, AdamW in four
-groups, moving average. Reads one JSON object a line from standard input ({"steps": n} or {"quit": true}) and answers
-{"ms": [...]} so that steps of two programs can be timed alternately.
+groups, moving average.
 """
 
 import copy
 import json
-import resource
 import sys
-import time
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from serve import serve
 
 
 class Block(nn.Module):
@@ -115,24 +113,7 @@ def main():
             torch._foreach_add_(follower, online, alpha=0.004)
         return loss.item()
 
-    step(), step()
-    n = 2048
-    a, b = torch.randn(n, n), torch.randn(n, n)
-    best = min(timed(lambda: torch.mm(a, b)) for _ in range(5))
-    ready = {"ready": True, "torch": torch.__version__, "mm": 2 * n**3 / best / 1e6, "baseMb": 0}
-    print(json.dumps(ready), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request.get("quit"):
-            break
-        times = [timed(step) for _ in range(request["steps"])]
-        print(json.dumps({"ms": times, "peakMb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
-
-
-def timed(run):
-    start = time.perf_counter()
-    run()
-    return (time.perf_counter() - start) * 1000
+    serve(step)
 
 
 main()
