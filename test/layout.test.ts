@@ -16,6 +16,8 @@ const ORDER = [
   'energy',
   'methods',
   'eval',
+  'world',
+  'agent',
   'hub',
   'report',
   'train',

@@ -9,7 +9,7 @@ import { checkRanges, collectRangeChecks } from '../graph/ops/index.js';
 import { optimize } from '../graph/passes/optimize.js';
 import { cutPhases } from '../graph/passes/phases.js';
 import { batchAxis, type Placement } from '../graph/passes/placement.js';
-import { type ExchangeAttrs, ROWS_INPUT, SHARE_INPUT, shardGraph, wholeBatch } from '../graph/passes/shard.js';
+import { type ExchangeAttrs, ROWS_INPUT, shardGraph, wholeBatch } from '../graph/passes/shard.js';
 import {
   type DType,
   type InputAttrs,
@@ -70,7 +70,7 @@ export function planProgram(spec: ProgramSpec, workers: number): Plan {
   const optimized = optimize([...named.map(([, tensor]) => tensor), ...reached.map((g) => g.tensor)]);
   const whole = { outputs: optimized.slice(0, named.length), gradients: optimized.slice(named.length) };
 
-  const { outputs, placements, exchanges, sizes } =
+  const { outputs, placements, exchanges, sizes, share } =
     workers > 1
       ? shardGraph(optimized, batch)
       : {
@@ -80,11 +80,11 @@ export function planProgram(spec: ProgramSpec, workers: number): Plan {
           ),
           exchanges: [],
           sizes: new Map<string, Dim>(),
+          share: undefined,
         };
   // Gradients are summed over workers: one that every worker has whole counts by its share.
-  const share = input(SHARE_INPUT, []);
   const parts = outputs.slice(named.length).map((gradient, i) => {
-    if (workers === 1 || placements[named.length + i] === 'partial') return gradient;
+    if (!share || placements[named.length + i] === 'partial') return gradient;
     return inScope(gradient.node.scope, () => mul(gradient, share));
   });
 

@@ -14,6 +14,8 @@ import {
   mul,
   neg,
   notEqual,
+  powScalar,
+  sigmoid,
   softplus,
   square,
   sub,

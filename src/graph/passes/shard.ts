@@ -47,6 +47,8 @@ export interface ShardedGraph {
   readonly exchanges: readonly Tensor[];
   /** Scalar inputs that the host fills from the whole batch's dimensions. */
   readonly sizes: ReadonlyMap<string, Dim>;
+  /** A worker's rows / rows of the whole batch: the scalar input `SHARE_INPUT`. */
+  readonly share: Tensor;
 }
 
 export interface ExchangeAttrs {
@@ -269,5 +271,5 @@ export function shardGraph(outputs: readonly Tensor[], batch: string): ShardedGr
   const exchanges = reachable(shared).flatMap((node) =>
     node.op === (exchangeOperator as Operator) ? node.outputs : [],
   );
-  return { outputs: shared, placements: results.map((r) => r.placement), exchanges, sizes };
+  return { outputs: shared, placements: results.map((r) => r.placement), exchanges, sizes, share: scalar(SHARE_INPUT) };
 }

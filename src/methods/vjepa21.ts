@@ -1,0 +1,125 @@
+import { meanPower } from '../energy/distance.js';
+import { abs, add, div, mul, sub } from '../graph/ops/elementwise.js';
+import { batchedGather } from '../graph/ops/index.js';
+import { expandDims } from '../graph/ops/move.js';
+import { mean } from '../graph/ops/reduce.js';
+import { input, scope, type Tensor } from '../graph/tensor.js';
+import { type PredictorConfig, predictDense } from '../nn/predictor.js';
+import type { Rope } from '../nn/rope.js';
+import { tokenGrid, type VitConfig, vitRepresentation } from '../nn/vit.js';
+import { ramp } from '../optim/schedules.js';
+import {
+  average,
+  type MaskPair,
+  targetRepresentation,
+  type VjepaConfig,
+  type VjepaInputs,
+  type VjepaModules,
+  vjepaInputs,
+} from './vjepa.js';
+import { VJEPA2_SIZES } from './vjepa2.js';
+
+/**
+ * V-JEPA 2.1 (arXiv 2603.14482): V-JEPA 2 with a loss on the visible tokens too, on four levels of the encoder side by side,
+ * and images as clips of one frame with their own embedding. Modules are V-JEPA's (`vjepaModules`, with `rescale`).
+ */
+export const VJEPA21_ROPE: Rope = { frequencies: 'interleaved', referenceGrid: 16 };
+
+export const VJEPA21_SIZES = {
+  ...VJEPA2_SIZES,
+  gigantic: { ...VJEPA2_SIZES.gigantic, mlpWidth: 8192 },
+} as const;
+
+/** Blocks whose outputs are predicted, by the depth of the encoder. */
+export const VJEPA21_LEVELS: Readonly<Record<number, readonly number[]>> = {
+  12: [2, 5, 8, 11],
+  24: [5, 11, 17, 23],
+  40: [9, 19, 29, 39],
+  48: [11, 23, 37, 47],
+};
+
+/** The released predictor: all levels in and out, positions as the encoder's. */
+export const vjepa21Predictor = (encoder: VitConfig, maskTokens = 10, width = 384, depth = 24): PredictorConfig => {
+  const all = encoder.width * (encoder.levels?.length ?? 1);
+  return {
+    width,
+    depth,
+    heads: Math.max(1, Math.round(width / 32)),
+    mlpWidth: 4 * width,
+    qkvBias: true,
+    eps: 1e-6,
+    encoderWidth: all,
+    grid: tokenGrid(encoder),
+    positions: encoder.positions,
+    maskTokens,
+    dense: { embedWidth: encoder.width, outputWidth: all },
+  };
+};
+
+export interface DenseMaskPair extends MaskPair {
+  /** Root of each context token's distance to what is predicted [batch, visible]: `contextDistance` of `src/masking`. */
+  readonly distance: Tensor;
+}
+
+export interface Vjepa21Inputs extends VjepaInputs {
+  readonly masks: readonly DenseMaskPair[];
+}
+
+/** V-JEPA's inputs with `distance.0`, `distance.1`, ... */
+export function vjepa21Inputs(config: VjepaConfig, masks: number): Vjepa21Inputs {
+  const inputs = vjepaInputs(config, masks);
+  return {
+    ...inputs,
+    masks: inputs.masks.map((pair, i) => ({ ...pair, distance: input(`distance.${i}`, pair.context.shape) })),
+  };
+}
+
+export interface Vjepa21Forward {
+  /** Representation of all tokens by the target encoder, each level normalised, [batch, tokens, levels * width]. */
+  readonly representation: Tensor;
+  /** Mean of |prediction - target| over hidden tokens and masks. */
+  readonly prediction: Tensor;
+  /** The same over visible tokens, each divided by the root of its distance. */
+  readonly context: Tensor;
+}
+
+/** `maskToken`: which mask token a mask's predictions start from; 0 by default, as in training on clips of one length. */
+export function vjepa21(
+  { clips, masks }: Vjepa21Inputs,
+  modules: VjepaModules,
+  config: VjepaConfig,
+  maskToken: (mask: number) => number = () => 0,
+): Vjepa21Forward {
+  const representation = scope('target_encoder', () => targetRepresentation(clips, modules.target, config.encoder));
+  const still = clips.shape[2] === 1;
+  const losses = masks.map(({ context, target, distance }, i) => {
+    const tokens = scope(`encoder ${i}`, () =>
+      vitRepresentation(clips, modules.encoder.weights, config.encoder, { visible: context }),
+    );
+    const predicted = scope(`predictor ${i}`, () =>
+      predictDense(tokens, context, target, modules.predictor.weights, config.predictor, {
+        maskIndex: maskToken(i),
+        still,
+      }),
+    );
+    return scope('energy', () => {
+      const away = abs(sub(predicted.context, batchedGather(representation, context)));
+      return {
+        prediction: meanPower(predicted.targets, batchedGather(representation, target)),
+        context: mean(div(away, expandDims(distance, 2))),
+      };
+    });
+  });
+  return {
+    representation,
+    prediction: average(losses.map((l) => l.prediction)),
+    context: average(losses.map((l) => l.context)),
+  };
+}
+
+/** `weight` of the context term changes over training: `contextWeight`. */
+export const vjepa21Loss = ({ prediction, context }: Vjepa21Forward, weight: Tensor | number): Tensor =>
+  add(prediction, mul(context, weight));
+
+/** Weight of the context term: 0 for the first 15,000 iterations, `value` from iteration 30,000 on (0, 1, 2, ...). */
+export const contextWeight = (value: number) => ramp({ value, from: 15_000, to: 30_000 });
