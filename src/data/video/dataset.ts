@@ -37,8 +37,10 @@ export interface VideoDataset {
   /** Class of every video, -1 where unknown; absent where there are no labels. */
   readonly labels?: Int32Array;
   readonly classNames?: readonly string[];
-  /** Other things known of every video, by name. */
+  /** Other things known of every video, by name: classes, */
   readonly attributes?: Readonly<Record<string, Int32Array>>;
+  /** and numbers. */
+  readonly factors?: Readonly<Record<string, Float32Array>>;
   /** Reads the frames that `request` chooses. Rejects with a `JepaError` naming the video if it cannot be read. */
   read(index: number, request: FrameRequest): Promise<VideoFrames>;
   /**
@@ -176,19 +178,24 @@ export function memoryVideos(videos: MemoryVideos): VideoDataset {
 export function subsetVideos(videos: VideoDataset, indices: ArrayLike<number>, name = videos.name): VideoDataset {
   const chosen = Int32Array.from(indices);
   for (const index of chosen) checkVideo(videos, index);
-  const pick = (values: Int32Array) => chosen.map((index) => values[index]);
+  const pick = <T extends Int32Array | Float32Array>(values: T) => {
+    const Values = values.constructor as new (from: Iterable<number>) => T;
+    return new Values(Array.from(chosen, (index) => values[index]));
+  };
+  const pickAll = <T extends Int32Array | Float32Array>(columns?: Readonly<Record<string, T>>) =>
+    columns && Object.fromEntries(Object.entries(columns).map(([key, values]) => [key, pick(values)]));
   const at = (index: number) => {
     checkVideo({ name, length: chosen.length }, index);
     return chosen[index];
   };
-  const { labels, attributes, stream, source } = videos;
+  const { labels, attributes, factors, stream, source } = videos;
   return {
     ...videos,
     name,
     length: chosen.length,
     labels: labels && pick(labels),
-    attributes:
-      attributes && Object.fromEntries(Object.entries(attributes).map(([key, values]) => [key, pick(values)])),
+    attributes: pickAll(attributes),
+    factors: pickAll(factors),
     read: async (index, request) => videos.read(at(index), request),
     stream: stream && ((index, step, chunk) => stream.call(videos, at(index), step, chunk)),
     nameOf: (index) => videoName(videos, at(index)),
