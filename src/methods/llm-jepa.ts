@@ -1,17 +1,26 @@
 import type { Random } from '../base/random.js';
 import { float32 } from '../base/tensor.js';
-import { type DialogueTokens, dialogueRows, NO_LABEL, type ViewForm } from '../data/text/dialogue.js';
+import {
+  type DialogueTemplate,
+  type DialogueTokens,
+  dialogueRows,
+  dialogueTokens,
+  NO_LABEL,
+  type ViewForm,
+} from '../data/text/dialogue.js';
+import { bareTokens, CODE, DOCUMENTS, IDS, TEXT } from '../data/text/preparation.js';
 import { infoNce } from '../energy/infonce.js';
 import { mulDims, subDims } from '../graph/dims.js';
-import { add, mul, sub } from '../graph/ops/elementwise.js';
-import { batchedGather } from '../graph/ops/index.js';
+import { add, cast, greater, mul, sub } from '../graph/ops/elementwise.js';
+import { batchedGather, gatherComputed } from '../graph/ops/index.js';
 import { cosineSimilarity, crossEntropy, mseLoss } from '../graph/ops/losses.js';
 import { narrow, reshape } from '../graph/ops/move.js';
-import { mean, norm } from '../graph/ops/reduce.js';
+import { mean, norm, sum } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import { type TextConfig, textLogits, textSpec, textTransformer } from '../nn/text.js';
 import { type Module, makeModule, type Weights } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
+import type { Encoder, Inputs, Method } from './method.js';
 
 /**
  * LLM-JEPA (Huang, LeCun, Balestriero 2025): a language model learns to continue text with code as usual, and to predict
@@ -36,7 +45,7 @@ export type ViewDistance = 'cosine' | 'l2' | 'mse' | 'infonce';
 const TEMPERATURE = 0.07;
 
 export const llmJepaModules = ({ model }: Pick<LlmJepaConfig, 'model'>): { readonly model: Module } => ({
-  model: makeModule('', textSpec(model, true)),
+  model: makeModule('', textSpec(model, { head: true })),
 });
 
 /** See `DialogueRows`; rows are 3 (separate), 2 (packed) or 1 (a batch without views). */
@@ -112,6 +121,59 @@ export function viewDistance(text: Tensor, code: Tensor, distance: ViewDistance)
     case 'infonce':
       return infoNce(text, code, TEMPERATURE);
   }
+}
+
+/** A causal model as an encoder of texts: probes see the state of the last token, the prediction of the code. */
+export interface LlmEncoder extends Omit<Encoder, 'architecture'> {
+  readonly architecture: { readonly kind: 'llm'; readonly tokens: number } & TextConfig;
+}
+
+export function llmBackbone(module: Module, config: TextConfig, tokens: number): LlmEncoder {
+  const encode = (inputs: Inputs): Tensor =>
+    textTransformer(inputs[IDS], module.weights, config, { documents: inputs[DOCUMENTS] });
+  return {
+    module,
+    architecture: { ...config, kind: 'llm', tokens },
+    inputs: [IDS, DOCUMENTS].map((name) => ({ name, dtype: 'int32' as const, shape: [tokens] })),
+    grid: [tokens],
+    features: config.width,
+    width: config.width,
+    represent: (inputs) => {
+      const length = sum(cast(greater(inputs[DOCUMENTS], 0), 'float32'), 1, true); // [batch, 1]
+      const last = gatherComputed(encode(inputs), cast(sub(length, 1), 'int32'));
+      return reshape(last, [last.shape[0], config.width]);
+    },
+    tokens: encode,
+  };
+}
+
+/** LLM-JEPA as a trainer runs it. */
+export interface LlmJepaMethod extends Omit<Method, 'encoder'> {
+  readonly encoder: LlmEncoder;
+}
+
+/** `tokens` and `dialogue` are those with which the pairs were prepared (`TextPlan`). */
+export function llmJepaMethod(
+  config: LlmJepaConfig,
+  { tokens, dialogue }: { readonly tokens: number; readonly dialogue: DialogueTemplate },
+): LlmJepaMethod {
+  const modules = llmJepaModules(config);
+  const { loss, nextToken, distance, text, code } = llmJepa(llmJepaInputs(), modules, config);
+  return {
+    name: 'llm-jepa',
+    trained: [modules.model],
+    followers: [],
+    loss,
+    scalars: { 'next token': nextToken, distance },
+    pair: { prediction: text, target: code },
+    views: [1],
+    feeds: ({ views: [fields] }, random) => {
+      const [texts, codes] = [TEXT, CODE].map((name) => bareTokens(fields[name].data as Int32Array, tokens));
+      const lists = texts.map((own, i) => dialogueTokens({ text: own, code: codes[i] }, dialogue));
+      return llmJepaFeeds(lists, dialogue.pad, config, random);
+    },
+    encoder: llmBackbone(modules.model, config.model, tokens),
+  };
 }
 
 /** Feeds of one step. Whether it has views is drawn from `random`. */

@@ -1,22 +1,49 @@
 import { JepaError } from '../base/errors.js';
 import { float32, type HostTensor } from '../base/tensor.js';
-import type { Dim } from '../graph/dims.js';
+import { type Dim, mulDims } from '../graph/dims.js';
 import { attention } from '../graph/ops/attention.js';
-import { abs, add, equal, greater, greaterEqual, logicalAnd, mul, silu, sub } from '../graph/ops/elementwise.js';
-import { embedding, iota } from '../graph/ops/index.js';
-import { concat, expandDims, narrow, repeatInterleave, reshape, split, transpose } from '../graph/ops/move.js';
+import {
+  abs,
+  add,
+  cast,
+  div,
+  equal,
+  greater,
+  greaterEqual,
+  logicalAnd,
+  mul,
+  silu,
+  sub,
+} from '../graph/ops/elementwise.js';
+import { batchedGather, embedding, iota } from '../graph/ops/index.js';
+import {
+  broadcastTo,
+  concat,
+  expandDims,
+  narrow,
+  repeatInterleave,
+  reshape,
+  split,
+  transpose,
+} from '../graph/ops/move.js';
 import { rmsNorm } from '../graph/ops/normalise.js';
 import { linear } from '../graph/ops/product.js';
-import { constant, scope, type Tensor } from '../graph/tensor.js';
-import { fillInit, normalInit } from './transformer.js';
+import { sum } from '../graph/ops/reduce.js';
+import { constant, operatorError, scope, type Tensor } from '../graph/tensor.js';
+import type { Tokens } from './tokens.js';
+import { type DropPath, fillInit, joinLeading, linearSpec, normalInit } from './transformer.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
 
 /**
  * A transformer over tokens of text as Llama has it (Touvron et al. 2023): root-mean-square norms before each part, rotary
  * positions, gated MLP, queries in groups that share keys and values. Causal for language models, bidirectional for encoders.
  */
-export interface TextConfig {
+export interface TextConfig extends TextLayers {
   readonly vocabulary: number;
+}
+
+/** Its layers. */
+export interface TextLayers {
   readonly width: number;
   readonly depth: number;
   readonly heads: number;
@@ -74,9 +101,25 @@ export function checkText(config: TextConfig): void {
     throw new JepaError(`text transformer: ${heads} heads do not divide into groups for ${keyHeads} heads of keys`);
 }
 
-/** Parameters under their published names; `head` adds the projection to logits. */
-export function textSpec(config: TextConfig, head = false): ModuleSpec {
-  const { vocabulary, width, depth, heads, keyHeads, mlpWidth } = config;
+export interface TextParts {
+  /** The projection to logits. */
+  readonly head?: boolean;
+  /** The vector that stands for hidden tokens, where these are replaced. */
+  readonly maskToken?: boolean;
+}
+
+/** Parameters under their published names (`mask_token` has none). */
+export function textSpec(config: TextConfig, { head = false, maskToken = false }: TextParts = {}): ModuleSpec {
+  const { vocabulary, width } = config;
+  return new Map<string, ParameterSpec>([
+    ['model.embed_tokens.weight', normalInit([vocabulary, width])],
+    ...(maskToken ? [['mask_token', normalInit([1, 1, width])] as [string, ParameterSpec]] : []),
+    ...layersSpec(config),
+    ...(head ? [['lm_head.weight', normalInit([vocabulary, width])] as [string, ParameterSpec]] : []),
+  ]);
+}
+
+function layersSpec({ width, depth, heads, keyHeads, mlpWidth }: TextLayers): [string, ParameterSpec][] {
   const keyWidth = (width / heads) * keyHeads;
   const layer = (i: number): [string, ParameterSpec][] => {
     const name = `model.layers.${i}`;
@@ -92,12 +135,7 @@ export function textSpec(config: TextConfig, head = false): ModuleSpec {
       [`${name}.mlp.down_proj.weight`, normalInit([width, mlpWidth])],
     ];
   };
-  return new Map<string, ParameterSpec>([
-    ['model.embed_tokens.weight', normalInit([vocabulary, width])],
-    ...Array.from({ length: depth }, (_, i) => layer(i)).flat(),
-    ['model.norm.weight', fillInit([width], 1)],
-    ...(head ? [['lm_head.weight', normalInit([vocabulary, width])] as [string, ParameterSpec]] : []),
-  ]);
+  return [...Array.from({ length: depth }, (_, i) => layer(i)).flat(), ['model.norm.weight', fillInit([width], 1)]];
 }
 
 export interface TextForward {
@@ -108,6 +146,7 @@ export interface TextForward {
   readonly documents?: Tensor;
   /** Places of the tokens in the text [batch, tokens], int32; 0, 1, 2, ... by default. */
   readonly places?: Tensor;
+  readonly drop?: DropPath;
   /** Sees the embeddings (0) and the output of each layer (1, 2, ...), before the final norm. */
   readonly onState?: (state: Tensor, index: number) => void;
 }
@@ -126,8 +165,8 @@ export function textTransformer(ids: Tensor, w: Weights, config: TextConfig, opt
 export function textBlocks(
   embedded: Tensor,
   w: Weights,
-  config: TextConfig,
-  { documents, places, onState }: TextForward = {},
+  config: TextLayers,
+  { documents, places, drop, onState }: TextForward = {},
 ): Tensor {
   const [, tokens] = embedded.shape;
   const turn = scope('positions', () => rotary(config, tokens, places));
@@ -135,7 +174,8 @@ export function textBlocks(
   onState?.(embedded, 0);
   let state = embedded;
   for (let i = 0; i < config.depth; i++) {
-    state = scope(`layers.${i}`, () => layer(state, under(w, `model.layers.${i}.`), config, turn, mask));
+    const factors = drop && { attention: drop.attention(i), mlp: drop.mlp(i) };
+    state = scope(`layers.${i}`, () => layer(state, under(w, `model.layers.${i}.`), config, turn, mask, factors));
     onState?.(state, i + 1);
   }
   return scope('norm', () => rmsNorm(state, { weight: w('model.norm.weight'), eps: config.eps }));
@@ -157,7 +197,7 @@ export function attentionMask(documents: Tensor | undefined, tokens: Dim, causal
 /** Rotates [batch, heads, tokens, headWidth]: pairs are element i of the first and of the second half. */
 type Turn = (x: Tensor) => Tensor;
 
-function rotary({ width, heads, maxTokens, theta }: TextConfig, tokens: Dim, places?: Tensor): Turn {
+function rotary({ width, heads, maxTokens, theta }: TextLayers, tokens: Dim, places?: Tensor): Turn {
   const half = width / heads / 2;
   const table = (of: (angle: number) => number): HostTensor<'float32'> =>
     float32(
@@ -178,20 +218,28 @@ function rotary({ width, heads, maxTokens, theta }: TextConfig, tokens: Dim, pla
   };
 }
 
-function layer(x: Tensor, w: Weights, config: TextConfig, turn: Turn, mask: Tensor | undefined): Tensor {
+function layer(
+  x: Tensor,
+  w: Weights,
+  config: TextLayers,
+  turn: Turn,
+  mask: Tensor | undefined,
+  drop?: { readonly attention: Tensor; readonly mlp: Tensor },
+): Tensor {
   const { eps } = config;
+  const branch = (y: Tensor, factor?: Tensor): Tensor => (factor ? mul(y, factor) : y);
   const attended = scope('self_attn', () =>
     attend(rmsNorm(x, { weight: w('input_layernorm.weight'), eps }), under(w, 'self_attn.'), config, turn, mask),
   );
-  const middle = add(x, attended);
+  const middle = add(x, branch(attended, drop?.attention));
   return scope('mlp', () => {
     const y = rmsNorm(middle, { weight: w('post_attention_layernorm.weight'), eps });
-    const gate = silu(linear(y, w('mlp.gate_proj.weight')));
-    return add(middle, linear(mul(gate, linear(y, w('mlp.up_proj.weight'))), w('mlp.down_proj.weight')));
+    const gated = mul(silu(linear(y, w('mlp.gate_proj.weight'))), linear(y, w('mlp.up_proj.weight')));
+    return add(middle, branch(linear(gated, w('mlp.down_proj.weight')), drop?.mlp));
   });
 }
 
-function attend(x: Tensor, w: Weights, config: TextConfig, turn: Turn, mask: Tensor | undefined): Tensor {
+function attend(x: Tensor, w: Weights, config: TextLayers, turn: Turn, mask: Tensor | undefined): Tensor {
   const { heads, keyHeads, width } = config;
   const headWidth = width / heads;
   const [batch, tokens] = x.shape;
@@ -203,4 +251,73 @@ function attend(x: Tensor, w: Weights, config: TextConfig, turn: Turn, mask: Ten
   const v = shared(apart('v_proj.weight', keyHeads));
   const mixed = transpose(attention(q, k, v, { mask }), [0, 2, 1, 3]);
   return linear(reshape(mixed, [batch, tokens, width]), w('o_proj.weight'));
+}
+
+// Masked tokens ------------------------------------------------------------------------------------------------------
+
+/** Rows of text as tokens that a method hides: ids and documents [batch, tokens], int32 (see `TextForward`). */
+export function textTokens(ids: Tensor, documents: Tensor, config: TextConfig): Tokens {
+  return {
+    count: ids.shape[1] as number,
+    encode(w, { visible, replaced, select, drop, onState } = {}) {
+      const table = w('model.embed_tokens.weight');
+      const at = (rows: Tensor): Tensor => (visible ? pickTokens(rows, visible) : rows);
+      const seen = embedding(table, at(ids));
+      const embedded = replaced ? add(mul(seen, sub(1, replaced)), mul(w('mask_token'), replaced)) : seen;
+      const places = visible && joinLeading(visible);
+      const out = textBlocks(embedded, w, config, { documents: at(documents), places, drop, onState });
+      return select ? select(out) : out;
+    },
+  };
+}
+
+/** Rows [batch, tokens, ...] at sets of tokens [batch, sets, kept] -> [batch * sets, kept, ...]. */
+function pickTokens(rows: Tensor, sets: Tensor): Tensor {
+  const [batch, count, kept] = sets.shape;
+  const picked = batchedGather(rows, reshape(sets, [batch, mulDims(count, kept)]));
+  return reshape(picked, [mulDims(batch, count), kept, ...rows.shape.slice(2)]);
+}
+
+/** A narrow stack of layers that predicts hidden tokens from visible ones. */
+export interface TextPredictorConfig extends TextLayers {
+  readonly encoderWidth: number;
+}
+
+export const textPredictorSpec = (config: TextPredictorConfig): ModuleSpec =>
+  new Map<string, ParameterSpec>([
+    ['mask_token', normalInit([1, 1, config.width])],
+    ...linearSpec('predictor_embed', config.width, config.encoderWidth),
+    ...layersSpec(config),
+    ...linearSpec('predictor_proj', config.encoderWidth, config.width),
+  ]);
+
+/**
+ * Predicts hidden tokens from visible ones of the same document. Shapes: context [batch, 1, visible, encoderWidth] at `visible` [batch,
+ * 1, visible], `targets` [batch, 1, hidden], documents [batch, tokens] -> [batch, 1, 1, hidden, encoderWidth].
+ */
+export function textPredictor(
+  context: Tensor,
+  visible: Tensor,
+  targets: Tensor,
+  documents: Tensor,
+  w: Weights,
+  config: TextPredictorConfig,
+): Tensor {
+  const [batch, contexts, kept, encoderWidth] = context.shape;
+  const [, blocks, hidden] = targets.shape;
+  if (contexts !== 1 || blocks !== 1)
+    throw operatorError('text predictor', 'needs one context and one block of targets', visible, targets);
+  const places = concat([joinLeading(visible), joinLeading(targets)], 1);
+  const seen = linear(joinLeading(context), w('predictor_embed.weight'), w('predictor_embed.bias'));
+  const asked = broadcastTo(w('mask_token'), [batch, hidden, config.width]);
+  const own = batchedGather(documents, places);
+  const out = textBlocks(concat([seen, asked], 1), w, config, { documents: own, places });
+  const predicted = linear(narrow(out, 1, kept, hidden), w('predictor_proj.weight'), w('predictor_proj.bias'));
+  return reshape(predicted, [batch, 1, 1, hidden, encoderWidth]);
+}
+
+/** Mean of the tokens that are text: [batch, tokens, width] -> [batch, width]. */
+export function textMean(tokens: Tensor, documents: Tensor): Tensor {
+  const isText = cast(greater(documents, 0), 'float32');
+  return div(sum(mul(tokens, expandDims(isText, 2)), 1), sum(isText, 1, true));
 }

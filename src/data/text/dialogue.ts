@@ -17,6 +17,7 @@ export interface DialogueTemplate {
   readonly end: number;
   /** Appended to the text in this order; the state of the last predicts the code's. None: the text's own last state does. */
   readonly predictors: readonly number[];
+  /** Fills rows up. */
   readonly pad: number;
 }
 
