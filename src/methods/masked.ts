@@ -1,14 +1,14 @@
 import { JepaError } from '../base/errors.js';
-import { type Distance, tokenEnergy } from '../energy/distance.js';
 import { mulDims } from '../graph/dims.js';
 import { add, div, full, mul, sqrt, sub, zeros } from '../graph/ops/elementwise.js';
 import { batchedGather, scatter } from '../graph/ops/index.js';
-import { broadcastTo, expandDims, narrow, reshape } from '../graph/ops/move.js';
+import { broadcastTo, expandDims, reshape } from '../graph/ops/move.js';
 import { l2Normalize, layerNorm, softmax } from '../graph/ops/normalise.js';
 import { mean, variance } from '../graph/ops/reduce.js';
 import { input, operatorError, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import type { EncodeOptions, Tokens } from '../nn/tokens.js';
 import { type Module, makeModule, type Weights } from '../nn/weights.js';
+import type { Memory } from './method.js';
 
 /**
  * What all methods over masked tokens share: a context encoder sees some tokens of a sample, a predictor guesses what a target
@@ -50,16 +50,11 @@ export interface MaskedInputs {
   readonly targets: Tensor;
 }
 
-/** Graph inputs; the numbers of visible and hidden tokens change from batch to batch. */
-export const maskInputs = (contexts: number, blocks: number): MaskedInputs => ({
+/** Graph inputs; the numbers of visible and hidden tokens change from batch to batch, that of blocks where none is given. */
+export const maskInputs = (contexts: number, blocks?: number): MaskedInputs => ({
   context: input('context', ['batch', contexts, 'visible'], 'int32'),
-  targets: input('targets', ['batch', blocks, 'hidden'], 'int32'),
+  targets: input('targets', ['batch', blocks ?? 'blocks', 'hidden'], 'int32'),
 });
-
-/** Values that live from step to step beside the parameters, by name: an input of the step, how it starts, what it becomes. */
-export type Memory = Readonly<
-  Record<string, { readonly start: Float32Array; readonly input: Tensor; readonly next: Tensor }>
->;
 
 export interface MaskedForward {
   /** Context encoder's tokens [batch * contexts, visible, width]; all tokens where hidden ones are replaced. */
@@ -164,7 +159,7 @@ function runningCentre(all: Tensor, momentum: number): Memory {
   const width = all.shape[2] as number;
   const before = input('centre', [width]);
   const next = add(mul(before, momentum), mul(mean(all, [0, 1]), 1 - momentum));
-  return { centre: { start: new Float32Array(width), input: before, next } };
+  return { centre: { input: before, next } };
 }
 
 /** The epsilon of PyTorch's layer norm, which the released code calls without one. */
@@ -224,11 +219,4 @@ export function followingModule(
 ): Following {
   const module = makeModule(prefix, new Map([...online.spec].filter(([name]) => follows(name))));
   return { module, weights: (name) => (follows(name) ? module.weights(name) : online.weights(name)) };
-}
-
-/** Mean energy of the predictions of each block, by number: how well each distance in time is predicted. */
-export function energyByBlock({ prediction, target }: MaskedForward, distance: Distance): readonly Tensor[] {
-  const blocks = prediction.shape[1] as number;
-  const energies = tokenEnergy(prediction, target, distance); // [batch, blocks, contexts, hidden]
-  return Array.from({ length: blocks }, (_, block) => mean(narrow(energies, 1, block, 1)));
 }
