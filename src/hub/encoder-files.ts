@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { join } from 'node:path';
 import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { quoted } from '../base/json.js';
@@ -6,40 +7,58 @@ import type { PredictorConfig } from '../nn/predictor.js';
 import { gridOf, VIT_SIZES, type VitConfig } from '../nn/vit.js';
 import { withFile } from './files.js';
 import { readHuggingFaceFolder } from './hf-ijepa.js';
+import { readVjepa2Folder } from './hf-vjepa2.js';
 import {
+  type AttentiveClassifier,
   checkNames,
   type EncoderWeights,
   encoderShapes,
+  type Family,
   type LinearWeights,
   type LoadedEncoder,
   predictorShapes,
   stripPrefixes,
 } from './ijepa-names.js';
 import { describeTorchValue, isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
-import { loadFloat32, type StoredTensor } from './raw.js';
-import { openWeights } from './weights.js';
+import { loadFloat32 } from './raw.js';
+import { countIn, type State, shapeIn, stateOf } from './torch-files.js';
+import { isVideoEncoder, readClassifierState, readVideoModel, type VideoOptions } from './video-files.js';
+import { openWeights, readJsonFile } from './weights.js';
 
 /** To be shown whenever official checkpoints are converted or used. */
 export const OFFICIAL_LICENCE = 'The weights that Meta released for I-JEPA are licensed CC BY-NC 4.0 (non-commercial).';
 
-export interface CheckpointOptions {
-  /** Entry of a training checkpoint. The papers evaluate the target encoder; Hugging Face's conversions hold `encoder`. */
-  readonly entry?: 'target_encoder' | 'encoder';
-  /** Attention heads, where the width is not one of the published ones. */
-  readonly heads?: number;
+/** The licence of the weights that Meta released for each project. */
+export const LICENCES: Readonly<Record<Family, string>> = {
+  ijepa: OFFICIAL_LICENCE,
+  vjepa: 'The weights that Meta released for V-JEPA are licensed CC BY-NC 4.0 (non-commercial).',
+  vjepa2: 'The weights that Meta released for V-JEPA 2 are licensed MIT and Apache 2.0.',
+  'vjepa2-ac': 'The weights that Meta released for V-JEPA 2-AC are licensed MIT and Apache 2.0.',
+  'vjepa2.1': 'The weights that Meta released for V-JEPA 2.1 are licensed MIT and Apache 2.0.',
+};
+
+export interface CheckpointOptions extends VideoOptions {
+  /**
+   * Entry of a training checkpoint. The papers evaluate the target encoder, which is the default where there is one;
+   * Hugging Face's conversions hold `encoder`.
+   */
+  readonly entry?: 'target_encoder' | 'encoder' | 'ema_encoder';
 }
 
 /**
- * Reads an encoder from any of the files that exist: a Hugging Face folder, a training checkpoint of the official code
- * (`.pth.tar`, nothing in it is executed), a plain state dict of PyTorch, or safetensors with official or timm names.
- * Throws JepaError when names or shapes do not make an I-JEPA encoder.
+ * Reads an encoder from any of the files that exist: a Hugging Face folder (I-JEPA or V-JEPA 2), a training checkpoint of
+ * the official codes (`.pth.tar`, `.pt`; nothing in it is executed), a plain state dict of PyTorch, or safetensors with
+ * official or timm names. Throws JepaError when names or shapes do not make an encoder of I-JEPA or V-JEPA.
  */
 export function loadEncoder(path: string, options: CheckpointOptions = {}): LoadedEncoder {
-  if (withFileErrors('open', path, () => fs.statSync(path)).isDirectory()) return readHuggingFaceFolder(path);
+  if (withFileErrors('open', path, () => fs.statSync(path)).isDirectory()) {
+    const { model_type: type } = readJsonFile(join(path, 'config.json'));
+    return type === 'vjepa2' ? readVjepa2Folder(path) : readHuggingFaceFolder(path);
+  }
   if (path.endsWith('.safetensors') || path.endsWith('.index.json')) {
     const file = openWeights(path);
     try {
-      return { ...encoderFromState(file.tensors, path, options.heads) };
+      return encoderFromState(stripPrefixes(file.tensors, path), path, options);
     } finally {
       file.close();
     }
@@ -47,53 +66,70 @@ export function loadEncoder(path: string, options: CheckpointOptions = {}): Load
   return readTorchCheckpoint(path, options);
 }
 
+/** Entries of a training checkpoint that may hold the encoder, the first that does counts. */
+const ENTRIES = ['target_encoder', 'ema_encoder', 'encoder'] as const;
+
 /**
- * Reads a checkpoint of the official I-JEPA code (keys `encoder`, `predictor`, `target_encoder`, `opt`, ...; prefixes
- * `module.` removed), or a file whose top level is itself a state dict. See `OFFICIAL_LICENCE`.
+ * Reads a checkpoint of an official code (keys `encoder`, `predictor`, `target_encoder`, `opt`, ...; prefixes `module.` and
+ * `backbone.` removed), or a file whose top level is itself a state dict. See `LICENCES`.
  */
-export function readTorchCheckpoint(
-  path: string,
-  { entry = 'target_encoder', heads }: CheckpointOptions = {},
-): LoadedEncoder {
+export function readTorchCheckpoint(path: string, options: CheckpointOptions = {}): LoadedEncoder {
   return withFile(path, (source) => {
-    const { root } = openTorchFile(source);
-    if (!(root instanceof Map)) throw new JepaError(`${path}: a dictionary was expected at its top level`);
-    const isState = [...root.values()].some(isTorchTensor);
-    if (isState) return encoderFromState(stateDict(root, path), path, heads);
-    if (!root.has(entry)) {
-      throw new JepaError(`${path}: there is no ${quoted(entry)}; it holds ${[...root.keys()].map(quoted).join(', ')}`);
-    }
-    const encoder = encoderFromState(stateDict(root.get(entry)!, path), `${path}: ${entry}`, heads);
-    const predictor = root.has('predictor')
-      ? predictorFromState(stateDict(root.get('predictor')!, path), encoder.config, path)
-      : undefined;
+    const root = topLevel(openTorchFile(source).root, path);
+    if ([...root.values()].some(isTorchTensor)) return encoderFromState(stateOf(root, path), path, options);
+    const entry = options.entry ?? ENTRIES.find((name) => root.get(name) instanceof Map) ?? 'encoder';
+    if (!root.has(entry)) throw nothing(path, entry, root);
+    const what = `${path}: ${entry}`;
+    const state = stateOf(root.get(entry), what);
+    const predictor = root.get('predictor') instanceof Map ? stateOf(root.get('predictor'), path) : undefined;
     const facts = Object.fromEntries(
       ['epoch', 'loss', 'lr', 'batch_size', 'world_size', 'scaler']
         .filter((key) => root.has(key))
         .map((key) => [key, describeTorchValue(root.get(key)!)]),
     );
-    return { ...encoder, predictor, facts };
+    if (isVideoEncoder(state)) return { ...readVideoModel(state, predictor, what, options), facts };
+    const encoder = imageEncoder(state, what, options.heads);
+    return { ...encoder, predictor: predictor && predictorFromState(predictor, encoder.config, path), facts };
   });
 }
 
-function stateDict(value: TorchValue, path: string): Map<string, StoredTensor> {
-  if (!(value instanceof Map)) throw new JepaError(`${path}: a state dict was expected`);
-  return new Map(
-    Array.from(value, ([name, tensor]): [string, StoredTensor] => {
-      if (typeof name !== 'string' || !isTorchTensor(tensor))
-        throw new JepaError(`${path}: entry ${quoted(String(name))} of the state dict is not a tensor`);
-      return [name, tensor];
-    }),
-  );
+/**
+ * Reads an attentive classifier from the checkpoint of an evaluation of V-JEPA (`classifier`) or V-JEPA 2 (`classifiers`, of
+ * which `index` says which; the released files hold one). The number of its heads is 16 unless given.
+ */
+export function readTorchClassifier(
+  path: string,
+  { heads, index = 0 }: { readonly heads?: number; readonly index?: number } = {},
+): AttentiveClassifier {
+  return withFile(path, (source) => {
+    const root = topLevel(openTorchFile(source).root, path);
+    const all = root.get('classifiers');
+    const state = Array.isArray(all) ? all[index] : root.get('classifier');
+    if (state === undefined) throw nothing(path, Array.isArray(all) ? `classifiers[${index}]` : 'classifier', root);
+    const what = `${path}: classifier`;
+    return readClassifierState(stateOf(state, what), what, { heads });
+  });
+}
+
+function topLevel(root: TorchValue, path: string): Map<TorchValue, TorchValue> {
+  if (!(root instanceof Map)) throw new JepaError(`${path}: a dictionary was expected at its top level`);
+  return root;
+}
+
+function nothing(path: string, entry: string, root: Map<TorchValue, TorchValue>): JepaError {
+  return new JepaError(`${path}: there is no ${quoted(entry)}; it holds ${[...root.keys()].map(quoted).join(', ')}`);
+}
+
+/** An encoder from a state dict without prefixes. */
+function encoderFromState(state: State, what: string, options: CheckpointOptions): LoadedEncoder {
+  return isVideoEncoder(state)
+    ? readVideoModel(state, undefined, what, options)
+    : imageEncoder(state, what, options.heads);
 }
 
 /** An encoder from weights under official names, which timm's VisionTransformer without class token shares. */
-function encoderFromState(
-  state: ReadonlyMap<string, StoredTensor>,
-  what: string,
-  heads?: number,
-): Pick<LoadedEncoder, 'config' | 'weights' | 'classifier'> {
-  const stored = stripPrefixes(state, what);
+function imageEncoder(state: State, what: string, heads?: number): LoadedEncoder {
+  const stored = new Map(state);
   if (stored.has('fc_norm.weight')) {
     throw new JepaError(
       `${what}: it has fc_norm (timm with global_pool='avg'), which normalises after pooling: not the function of I-JEPA; save the model with global_pool=''`,
@@ -109,21 +145,16 @@ function encoderFromState(
   }
   const config = inferConfig(stored, what, heads);
   checkNames(what, encoderShapes(config), stored);
-  return { config, weights: loadAll(stored), classifier };
+  return { family: 'ijepa', config, weights: loadAll(stored), classifier };
 }
 
-function predictorFromState(
-  state: ReadonlyMap<string, StoredTensor>,
-  encoder: VitConfig,
-  path: string,
-): LoadedEncoder['predictor'] {
+function predictorFromState(stored: State, encoder: VitConfig, path: string): LoadedEncoder['predictor'] {
   const what = `${path}: predictor`;
-  const stored = stripPrefixes(state, what);
-  const [width, encoderWidth] = shapeOf(stored, 'predictor_embed.weight', 2, what);
-  const [mlpWidth] = shapeOf(stored, 'predictor_blocks.0.mlp.fc1.weight', 2, what);
+  const [width, encoderWidth] = shapeIn(stored, 'predictor_embed.weight', 2, what);
+  const [mlpWidth] = shapeIn(stored, 'predictor_blocks.0.mlp.fc1.weight', 2, what);
   const config: PredictorConfig = {
     width,
-    depth: countBlocks(stored, 'predictor_blocks'),
+    depth: countIn(stored, 'predictor_blocks'),
     heads: encoder.heads, // as the official code has it
     mlpWidth,
     qkvBias: stored.has('predictor_blocks.0.attn.qkv.bias'),
@@ -135,36 +166,15 @@ function predictorFromState(
   return { config, weights: loadAll(stored) };
 }
 
-function loadAll(stored: ReadonlyMap<string, StoredTensor>): EncoderWeights {
+function loadAll(stored: State): EncoderWeights {
   return new Map(Array.from(stored, ([name, tensor]) => [name, loadFloat32(tensor, name)]));
 }
 
-function shapeOf(
-  stored: ReadonlyMap<string, StoredTensor>,
-  name: string,
-  rank: number,
-  what: string,
-): readonly number[] {
-  const shape = stored.get(name)?.shape;
-  if (!shape)
-    throw new JepaError(
-      `${what}: no ${name}; the names start with ${[...stored.keys()].slice(0, 4).map(quoted).join(', ')}`,
-    );
-  if (shape.length !== rank)
-    throw new JepaError(`${what}: ${name} is ${quoted(shape)}, ${rank} dimensions were expected`);
-  return shape;
-}
-
-function countBlocks(stored: ReadonlyMap<string, unknown>, prefix: string): number {
-  const pattern = new RegExp(`^${prefix}\\.(\\d+)\\.`);
-  return new Set(Array.from(stored.keys(), (name) => pattern.exec(name)?.[1]).filter((i) => i !== undefined)).size;
-}
-
 /** Reads the shape of an encoder off its weights. The grid is square, as in all official models. */
-function inferConfig(stored: ReadonlyMap<string, StoredTensor>, what: string, heads?: number): VitConfig {
-  const [width, channels, patchSize] = shapeOf(stored, 'patch_embed.proj.weight', 4, what);
-  const [, patches] = shapeOf(stored, 'pos_embed', 3, what);
-  const [mlpWidth] = shapeOf(stored, 'blocks.0.mlp.fc1.weight', 2, what);
+function inferConfig(stored: State, what: string, heads?: number): VitConfig {
+  const [width, channels, patchSize] = shapeIn(stored, 'patch_embed.proj.weight', 4, what);
+  const [, patches] = shapeIn(stored, 'pos_embed', 3, what);
+  const [mlpWidth] = shapeIn(stored, 'blocks.0.mlp.fc1.weight', 2, what);
   const grid = Math.round(Math.sqrt(patches));
   if (grid * grid !== patches)
     throw new JepaError(
@@ -182,7 +192,7 @@ function inferConfig(stored: ReadonlyMap<string, StoredTensor>, what: string, he
     patchSize,
     channels,
     width,
-    depth: countBlocks(stored, 'blocks'),
+    depth: countIn(stored, 'blocks'),
     heads: known,
     mlpWidth,
     qkvBias: stored.has('blocks.0.attn.qkv.bias'),

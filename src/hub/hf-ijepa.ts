@@ -1,22 +1,28 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
+import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
-import { isJsonObject, type Json, type JsonObject, quoted } from '../base/json.js';
-import type { HostTensor } from '../base/tensor.js';
+import { type Json, type JsonObject, quoted } from '../base/json.js';
 import type { VitConfig } from '../nn/vit.js';
 import {
-  checkNames,
-  type EncoderWeights,
-  encoderShapes,
-  huggingFaceNames,
-  type LinearWeights,
-  type LoadedEncoder,
-} from './ijepa-names.js';
+  configReader,
+  DTYPE_NAMES,
+  type HuggingFaceOptions,
+  labelsJson,
+  narrowed,
+  parseLabels,
+  readRenamed,
+  renamedShapes,
+  writeJson,
+  writeRenamed,
+} from './hf-folder.js';
+import { checkNames, encoderShapes, huggingFaceNames, type LinearWeights, type LoadedEncoder } from './ijepa-names.js';
 import { imageProcessorConfig, parseImageProcessor } from './image-processor.js';
-import { loadFloat32, narrowFloat32 } from './raw.js';
+import { loadFloat32 } from './raw.js';
 import type { Writable } from './safetensors.js';
 import { openWeights, readJsonFile, writeWeights } from './weights.js';
+
+export type { HuggingFaceOptions } from './hf-folder.js';
 
 /**
  * Reads a Hugging Face I-JEPA folder: `config.json`, `model.safetensors` (or shards; F32, F16 or BF16, widened to float32)
@@ -40,16 +46,9 @@ export function readHuggingFaceFolder(folder: string): LoadedEncoder {
     const pooler = takeLinear('pooler.dense');
     const classifier = takeLinear('classifier');
 
-    const expected = new Map(
-      Array.from(encoderShapes(config)).flatMap(([name, shape]) => huggingFaceShapes(name, shape)),
-    );
-    checkNames(folder, expected, stored);
-    const weights: EncoderWeights = new Map();
-    for (const [name, shape] of encoderShapes(config)) {
-      const parts = huggingFaceNames(name)!.map((part) => loadFloat32(stored.get(part)!, part));
-      weights.set(name, parts.length === 1 ? parts[0] : joinRows(parts, shape));
-    }
-    return { config, weights, pooler, classifier, labels: parseLabels(json), transforms };
+    checkNames(folder, renamedShapes(encoderShapes(config), huggingFaceNames), stored);
+    const weights = readRenamed(encoderShapes(config), huggingFaceNames, stored);
+    return { config, weights, family: 'ijepa', pooler, classifier, labels: parseLabels(json), transforms };
 
     function takeLinear(name: string): LinearWeights | undefined {
       const [weight, bias] = [stored.get(`${name}.weight`), stored.get(`${name}.bias`)];
@@ -75,66 +74,23 @@ export function readHuggingFaceFolder(folder: string): LoadedEncoder {
   }
 }
 
-/** The Hugging Face names of an official parameter with their shapes. */
-function huggingFaceShapes(name: string, [rows, ...rest]: readonly number[]): [string, number[]][] {
-  const names = huggingFaceNames(name)!;
-  return names.map((part) => [part, [rows / names.length, ...rest]]);
-}
-
-function joinRows(parts: readonly HostTensor<'float32'>[], shape: readonly number[]): HostTensor<'float32'> {
-  const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    data.set(part.data, offset);
-    offset += part.data.length;
-  }
-  return { dtype: 'float32', shape, data };
-}
-
-function splitRows({ shape: [rows, ...rest], data }: HostTensor<'float32'>, count: number): HostTensor<'float32'>[] {
-  const length = data.length / count;
-  return Array.from({ length: count }, (_, i) => ({
-    dtype: 'float32' as const,
-    shape: [rows / count, ...rest],
-    data: data.subarray(i * length, (i + 1) * length),
-  }));
-}
-
-/** No encoder has more of anything (layers, heads, width); keeps a damaged configuration from filling the memory. */
-const LARGEST_COUNT = 100_000;
-
 function parseConfig(json: JsonObject, path: string): VitConfig {
-  const refuse = (what: string): never => {
-    throw new JepaError(`${path}: ${what}`);
-  };
-  const count = (key: string, fallback?: number): number => {
-    const value = json[key] ?? fallback;
-    return Number.isSafeInteger(value) && (value as number) > 0 && (value as number) <= LARGEST_COUNT
-      ? (value as number)
-      : refuse(`"${key}" is missing or not an integer from 1 to ${LARGEST_COUNT}`);
-  };
+  const { refuse, isCount, count, positive, only } = configReader(json, path);
   if (json.model_type !== 'ijepa') return refuse(`"model_type" is ${quoted(json.model_type)} instead of "ijepa"`);
-  if ((json.hidden_act ?? 'gelu') !== 'gelu')
-    return refuse(`"hidden_act" ${quoted(json.hidden_act)} is not supported; only "gelu" is`);
-  if ((json.pooler_act ?? 'tanh') !== 'tanh')
-    return refuse(`"pooler_act" ${quoted(json.pooler_act)} is not supported; only "tanh" is`);
+  only('hidden_act', 'gelu');
+  only('pooler_act', 'tanh');
   const width = count('hidden_size');
   const heads = count('num_attention_heads');
   if (width % heads !== 0) return refuse(`"hidden_size" ${width} does not divide into ${heads} heads`);
   const size: Json = json.image_size ?? 224;
   const sides = typeof size === 'number' ? [size, size] : size;
   const patchSize = count('patch_size');
-  const fits = (side: Json) =>
-    Number.isSafeInteger(side) &&
-    (side as number) > 0 &&
-    (side as number) <= LARGEST_COUNT &&
-    (side as number) % patchSize === 0;
+  const fits = (side: Json) => isCount(side) && side % patchSize === 0;
   if (!Array.isArray(sides) || sides.length !== 2 || !sides.every(fits)) {
     return refuse(`"image_size" ${quoted(size)} is not one or two integers that divide into patches of ${patchSize}`);
   }
   // The class's own default is 1e-12; every released model was trained with, and says, 1e-6.
-  const eps = json.layer_norm_eps ?? 1e-6;
-  if (typeof eps !== 'number' || !(eps > 0)) return refuse('"layer_norm_eps" is not a positive number');
+  const eps = positive('layer_norm_eps', 1e-6);
   return {
     imageSize: sides as [number, number],
     patchSize,
@@ -148,24 +104,6 @@ function parseConfig(json: JsonObject, path: string): VitConfig {
   };
 }
 
-function parseLabels(json: JsonObject): string[] | undefined {
-  if (!isJsonObject(json.id2label)) return undefined;
-  const labels: string[] = [];
-  for (const [id, label] of Object.entries(json.id2label)) {
-    if (/^\d{1,6}$/.test(id)) labels[Number(id)] = String(label);
-  }
-  return Array.from(labels, (label, i) => label ?? `LABEL_${i}`);
-}
-
-export interface HuggingFaceOptions {
-  /** How weights are stored. */
-  readonly dtype?: 'F32' | 'F16' | 'BF16';
-  /** Weights above this are split over several files. */
-  readonly maxShardBytes?: number;
-  /** More keys for `config.json` (`transformers.js_config`, for instance). */
-  readonly extra?: JsonObject;
-}
-
 /**
  * Writes an encoder as a folder that Python `transformers` loads (IJepaModel, or IJepaForImageClassification with a
  * classifier): weights, `config.json` and, where transforms are given, `preprocessor_config.json`. Each file is written
@@ -174,27 +112,22 @@ export interface HuggingFaceOptions {
 export function writeHuggingFaceFolder(
   folder: string,
   encoder: Pick<LoadedEncoder, 'config' | 'weights' | 'pooler' | 'classifier' | 'labels' | 'transforms'>,
-  { dtype = 'F32', maxShardBytes, extra = {} }: HuggingFaceOptions = {},
+  options: HuggingFaceOptions = {},
 ): void {
+  const { dtype = 'F32', maxShardBytes, extra = {} } = options;
   const { config, weights, pooler, classifier, transforms } = encoder;
   checkNames('encoder to be written', encoderShapes(config), weights);
   const prefix = classifier ? 'ijepa.' : '';
-  const tensors = new Map<string, Writable>();
-  const add = (name: string, tensor: HostTensor<'float32'>) =>
-    tensors.set(name, dtype === 'F32' ? tensor : narrowFloat32(tensor, dtype));
-  for (const [name, tensor] of weights) {
-    const names = huggingFaceNames(name)!;
-    splitRows(tensor, names.length).forEach((part, i) => {
-      add(prefix + names[i], names.length === 1 ? tensor : part);
-    });
-  }
+  const tensors = new Map<string, Writable>(
+    writeRenamed(weights, (name) => huggingFaceNames(name)?.map((found) => prefix + found), options),
+  );
   for (const [name, linear] of [
     [`${prefix}pooler.dense`, pooler],
     ['classifier', classifier],
   ] as const) {
     if (linear) {
-      add(`${name}.weight`, linear.weight);
-      add(`${name}.bias`, linear.bias);
+      tensors.set(`${name}.weight`, narrowed(linear.weight, dtype));
+      tensors.set(`${name}.bias`, narrowed(linear.bias, dtype));
     }
   }
 
@@ -207,22 +140,17 @@ export function writeHuggingFaceFolder(
 
 function configJson(
   { config, pooler, classifier, labels }: Parameters<typeof writeHuggingFaceFolder>[1],
-  dtype: string,
+  dtype: keyof typeof DTYPE_NAMES,
 ): JsonObject {
   const [height, width] = config.imageSize;
-  const names =
-    classifier && Array.from({ length: classifier.bias.data.length }, (_, i) => labels?.[i] ?? `LABEL_${i}`);
   return {
     architectures: [classifier ? 'IJepaForImageClassification' : 'IJepaModel'],
     attention_probs_dropout_prob: 0,
-    dtype: { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }[dtype]!,
+    dtype: DTYPE_NAMES[dtype],
     hidden_act: 'gelu',
     hidden_dropout_prob: 0,
     hidden_size: config.width,
-    ...(names && {
-      id2label: Object.fromEntries(names.map((name, i) => [String(i), name])),
-      label2id: Object.fromEntries(names.map((name, i) => [name, i])),
-    }),
+    ...(classifier && labelsJson(classifier.bias.data.length, labels)),
     image_size: height === width ? height : [height, width],
     initializer_range: 0.02,
     intermediate_size: config.mlpWidth,
@@ -236,8 +164,4 @@ function configJson(
     pooler_output_size: pooler ? pooler.bias.data.length : config.width,
     qkv_bias: config.qkvBias,
   };
-}
-
-function writeJson(path: string, value: JsonObject): void {
-  writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
 }

@@ -2,10 +2,12 @@ import { JepaError } from '../base/errors.js';
 import { quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { Transform } from '../data/transforms.js';
+import type { AcPredictorConfig } from '../nn/ac-predictor.js';
+import type { ClassifierConfig } from '../nn/attentive.js';
 import type { PredictorConfig } from '../nn/predictor.js';
 import { blocksSpec, linearSpec, normSpec } from '../nn/transformer.js';
 import { gridOf, type VitConfig } from '../nn/vit.js';
-import type { ParameterSpec } from '../nn/weights.js';
+import type { ModuleSpec, ParameterSpec } from '../nn/weights.js';
 
 /** Parameters by official name. */
 export type EncoderWeights = Map<string, HostTensor<'float32'>>;
@@ -25,14 +27,28 @@ export interface LoadedEncoder {
   readonly pooler?: LinearWeights;
   /** Applied to the mean over tokens of the normalised output. */
   readonly classifier?: LinearWeights;
+  /** An attentive classifier on all tokens (V-JEPA 2). */
+  readonly attentive?: AttentiveClassifier;
   readonly labels?: readonly string[];
   /** What images go through before the encoder, where the folder says it. */
   readonly transforms?: readonly Transform[];
   /** The predictor of a training checkpoint, official names, and its shape. */
   readonly predictor?: { readonly config: PredictorConfig; readonly weights: EncoderWeights };
+  /** The predictor that follows actions, of V-JEPA 2-AC. */
+  readonly actionPredictor?: { readonly config: AcPredictorConfig; readonly weights: EncoderWeights };
+  /** Which project the weights are of, where the file shows it. */
+  readonly family?: Family;
   /** Scalars of a training checkpoint: epoch, loss, lr, ... */
   readonly facts?: Readonly<Record<string, unknown>>;
 }
+
+/** Attentive pooling and the linear classifiers behind it, official names (`pooler.query_tokens`, `linear.weight`, ...). */
+export interface AttentiveClassifier {
+  readonly config: ClassifierConfig;
+  readonly weights: EncoderWeights;
+}
+
+export type Family = 'ijepa' | 'vjepa' | 'vjepa2' | 'vjepa2-ac' | 'vjepa2.1';
 
 /** Inside a block and outside: official name and Hugging Face's, without `.weight` or `.bias`. */
 const BLOCK_NAMES: readonly (readonly [string, readonly string[]])[] = [
@@ -105,6 +121,11 @@ export function predictorShapes(config: PredictorConfig): Map<string, readonly n
 
 function shapes(spec: readonly (readonly [string, ParameterSpec])[]): [string, readonly number[]][] {
   return spec.map(([name, { shape }]) => [name, shape]);
+}
+
+/** Shapes of all parameters of a module by name. */
+export function shapesOf(spec: ModuleSpec): Map<string, readonly number[]> {
+  return new Map(shapes([...spec]));
 }
 
 /** Throws one line that lists what is missing, unexpected or of another shape; nothing when all fits. */

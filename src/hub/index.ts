@@ -1,16 +1,24 @@
 /** Files in and out: weights, checkpoints, embeddings, logs (Node; the readers of bytes in memory also run in browsers). */
 
 export type { CheckpointOptions } from './encoder-files.js';
-export { loadEncoder, OFFICIAL_LICENCE, readTorchCheckpoint } from './encoder-files.js';
+export {
+  LICENCES,
+  loadEncoder,
+  OFFICIAL_LICENCE,
+  readTorchCheckpoint,
+  readTorchClassifier,
+} from './encoder-files.js';
 export type { EpisodeColumns, MinariDataset, MinariEpisode } from './episodes-node.js';
 export { channelsLast, openEpisodeColumns, openMinari, sampleStarts } from './episodes-node.js';
 export { fileSource, withFile } from './files.js';
 export type { Hdf5Dataset, Hdf5File } from './hdf5-node.js';
 export { openHdf5 } from './hdf5-node.js';
-export type { HuggingFaceOptions } from './hf-ijepa.js';
+export type { HuggingFaceOptions } from './hf-folder.js';
 export { readHuggingFaceFolder, writeHuggingFaceFolder } from './hf-ijepa.js';
 export { huggingFaceIJepa } from './hf-ijepa-model.js';
-export type { EncoderWeights, LinearWeights, LoadedEncoder } from './ijepa-names.js';
+export { readVjepa2Folder, writeVjepa2Folder } from './hf-vjepa2.js';
+export { huggingFaceVjepa2 } from './hf-vjepa2-model.js';
+export type { AttentiveClassifier, EncoderWeights, Family, LinearWeights, LoadedEncoder } from './ijepa-names.js';
 export { huggingFaceNames, officialName, stripPrefixes } from './ijepa-names.js';
 export { imageProcessorConfig, parseImageProcessor } from './image-processor.js';
 export type { InspectedTensor, Inspection } from './inspect.js';

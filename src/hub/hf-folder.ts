@@ -1,0 +1,140 @@
+import { writeFileAtomic } from '../base/atomic.js';
+import { JepaError } from '../base/errors.js';
+import { isJsonObject, type JsonObject, quoted } from '../base/json.js';
+import type { HostTensor } from '../base/tensor.js';
+import type { EncoderWeights, LoadedEncoder, shapesOf } from './ijepa-names.js';
+import { loadFloat32, narrowFloat32, type StoredTensor } from './raw.js';
+import type { Writable } from './safetensors.js';
+
+/** What Hugging Face folders of all models have in common: how configurations are read and parameters renamed. */
+
+export interface HuggingFaceOptions {
+  /** How weights are stored. */
+  readonly dtype?: 'F32' | 'F16' | 'BF16';
+  /** Weights above this are split over several files. */
+  readonly maxShardBytes?: number;
+  /** More keys for `config.json` (`transformers.js_config`, for instance). */
+  readonly extra?: JsonObject;
+}
+
+/** Names of the types in `config.json`. */
+export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const;
+
+/**
+ * The Hugging Face names that hold an official parameter: one, or several whose rows follow each other (query, key and
+ * value). Undefined for names that the model does not have.
+ */
+export type NamesOf = (official: string) => string[] | undefined;
+
+/** No encoder has more of anything (layers, heads, width); keeps a damaged configuration from filling the memory. */
+const LARGEST_COUNT = 100_000;
+
+/** Reads the entries of a `config.json`, each with a message of its own. */
+export function configReader(json: JsonObject, path: string) {
+  const refuse = (what: string): never => {
+    throw new JepaError(`${path}: ${what}`);
+  };
+  const isCount = (value: unknown): value is number =>
+    Number.isSafeInteger(value) && (value as number) > 0 && (value as number) <= LARGEST_COUNT;
+  return {
+    refuse,
+    isCount,
+    count(key: string, fallback?: number): number {
+      const value = json[key] ?? fallback;
+      return isCount(value) ? value : refuse(`"${key}" is missing or not an integer from 1 to ${LARGEST_COUNT}`);
+    },
+    positive(key: string, fallback: number): number {
+      const value = json[key] ?? fallback;
+      return typeof value === 'number' && value > 0 ? value : refuse(`"${key}" is not a positive number`);
+    },
+    /** Refuses any other value than the one that is computed with. */
+    only(key: string, value: string): void {
+      if ((json[key] ?? value) !== value) {
+        refuse(`"${key}" ${quoted(json[key])} is not supported; only ${quoted(value)} is`);
+      }
+    },
+  };
+}
+
+/** The class names of `id2label`. */
+export function parseLabels(json: JsonObject): string[] | undefined {
+  if (!isJsonObject(json.id2label)) return undefined;
+  const labels: string[] = [];
+  for (const [id, label] of Object.entries(json.id2label)) {
+    if (/^\d{1,6}$/.test(id)) labels[Number(id)] = String(label);
+  }
+  return Array.from(labels, (label, i) => label ?? `LABEL_${i}`);
+}
+
+/** `id2label` and `label2id` of a classifier. */
+export function labelsJson(classes: number, labels?: readonly string[]): JsonObject {
+  const names = Array.from({ length: classes }, (_, i) => labels?.[i] ?? `LABEL_${i}`);
+  return {
+    id2label: Object.fromEntries(names.map((name, i) => [String(i), name])),
+    label2id: Object.fromEntries(names.map((name, i) => [name, i])),
+  };
+}
+
+/** The Hugging Face names of parameters with their shapes. */
+export function renamedShapes(shapes: ReturnType<typeof shapesOf>, namesOf: NamesOf): Map<string, readonly number[]> {
+  return new Map(
+    Array.from(shapes).flatMap(([name, [rows, ...rest]]) => {
+      const names = namesOf(name)!;
+      return names.map((part): [string, number[]] => [part, [rows / names.length, ...rest]]);
+    }),
+  );
+}
+
+/** Reads the parameters of `shapes` from tensors under Hugging Face names, which must be there (`checkNames`). */
+export function readRenamed(
+  shapes: ReturnType<typeof shapesOf>,
+  namesOf: NamesOf,
+  stored: ReadonlyMap<string, StoredTensor>,
+): EncoderWeights {
+  return new Map(
+    Array.from(shapes, ([name, shape]) => {
+      const parts = namesOf(name)!.map((part) => loadFloat32(stored.get(part)!, part));
+      return [name, parts.length === 1 ? parts[0] : joinRows(parts, shape)];
+    }),
+  );
+}
+
+/** Parameters under Hugging Face names, as they are stored. */
+export function* writeRenamed(
+  weights: LoadedEncoder['weights'],
+  namesOf: NamesOf,
+  { dtype = 'F32' }: HuggingFaceOptions,
+): Generator<[string, Writable]> {
+  for (const [name, tensor] of weights) {
+    const names = namesOf(name)!;
+    const parts = names.length === 1 ? [tensor] : splitRows(tensor, names.length);
+    for (const [i, part] of parts.entries()) yield [names[i], narrowed(part, dtype)];
+  }
+}
+
+export function narrowed(tensor: HostTensor<'float32'>, dtype: NonNullable<HuggingFaceOptions['dtype']>): Writable {
+  return dtype === 'F32' ? tensor : narrowFloat32(tensor, dtype);
+}
+
+function joinRows(parts: readonly HostTensor<'float32'>[], shape: readonly number[]): HostTensor<'float32'> {
+  const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    data.set(part.data, offset);
+    offset += part.data.length;
+  }
+  return { dtype: 'float32', shape, data };
+}
+
+function splitRows({ shape: [rows, ...rest], data }: HostTensor<'float32'>, count: number): HostTensor<'float32'>[] {
+  const length = data.length / count;
+  return Array.from({ length: count }, (_, i) => ({
+    dtype: 'float32' as const,
+    shape: [rows / count, ...rest],
+    data: data.subarray(i * length, (i + 1) * length),
+  }));
+}
+
+export function writeJson(path: string, value: JsonObject): void {
+  writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
+}
