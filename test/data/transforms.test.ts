@@ -125,7 +125,6 @@ describe('random resized crop', () => {
             : Math.log(value / ratio[0]) / Math.log(ratio[1] / ratio[0]);
         },
         integer: () => offsets.shift()!,
-        fillNormal: () => assert.fail(),
       });
       assert.deepEqual([box.top, box.left, box.height, box.width], boxes.data.slice(4 * i, 4 * i + 4), `box ${i}`);
       assert.equal(draw, accepted < 0 ? 20 : 2 * (accepted + 1));
