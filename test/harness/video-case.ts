@@ -120,25 +120,31 @@ export async function outcome(
     readonly inputs?: Readonly<Record<string, Tensor>>;
   },
 ): Promise<Record<string, HostTensor<DType>>> {
-  const named: Record<string, Tensor> = { ...outputs };
-  if (differentiate) {
-    const { of, modules = [], inputs = {} } = differentiate;
-    const all = new Map<string, Tensor>([
-      ...Object.entries(inputs),
-      ...modules.flatMap((m) => [...m.tensors].map(([name, t]) => [`${m.prefix}${name}`, t] as const)),
-    ]);
-    const wanted = each.expected.filter((key) => key.startsWith('grad.'));
-    const wrt = wanted.map((key) => {
-      const tensor = all.get(key.slice(5));
-      if (!tensor) throw new Error(`${key}: nothing of that name`);
-      return tensor;
-    });
-    const seeds = 'output' in of ? [{ output: of.output, upstream: constant(of.upstream as HostTensor<DType>) }] : of;
-    gradients(seeds, wrt).forEach((gradient, i) => {
-      named[wanted[i]] = gradient ?? zeros(wrt[i].shape);
-    });
-  }
-  return evaluate(named, feed, { backend: goldenBackend });
+  const grads = differentiate
+    ? expectedGradients(each, differentiate.of, differentiate.modules, differentiate.inputs)
+    : {};
+  return evaluate({ ...outputs, ...grads }, feed, { backend: goldenBackend });
+}
+
+/** The gradients that a case expects (`grad.<name>`); zeros where nothing flows. */
+export function expectedGradients(
+  each: Opened,
+  of: Tensor | { readonly output: Tensor; readonly upstream: HostTensor },
+  modules: readonly Module[] = [],
+  inputs: Readonly<Record<string, Tensor>> = {},
+): Record<string, Tensor> {
+  const all = new Map<string, Tensor>([
+    ...Object.entries(inputs),
+    ...modules.flatMap((m) => [...m.tensors].map(([name, t]) => [`${m.prefix}${name}`, t] as const)),
+  ]);
+  const wanted = each.expected.filter((key) => key.startsWith('grad.'));
+  const wrt = wanted.map((key) => {
+    const tensor = all.get(key.slice(5));
+    if (!tensor) throw new Error(`${key}: nothing of that name`);
+    return tensor;
+  });
+  const seeds = 'output' in of ? [{ output: of.output, upstream: constant(of.upstream as HostTensor<DType>) }] : of;
+  return Object.fromEntries(gradients(seeds, wrt).map((g, i) => [wanted[i], g ?? zeros(wrt[i].shape)]));
 }
 
 /** Values beside each other along a new first axis: what a log of steps holds. */

@@ -37,6 +37,7 @@ import {
   type Check,
   compare,
   encoderConfig,
+  expectedGradients,
   type Failures,
   type Feed,
   fed,
@@ -188,7 +189,7 @@ async function withEngine<T>(run: (engine: Engine) => Promise<T>): Promise<T> {
   }
 }
 
-/** Runs training steps of a loss and adds what a log and the weights afterwards hold. */
+/** Runs training steps of a loss and adds the first one's gradients, what a log holds and the weights afterwards. */
 async function trainSteps(
   each: Opened,
   feed: Feed,
@@ -225,7 +226,8 @@ async function trainSteps(
     const program = await engine.compile(
       {
         name: 'step',
-        outputs: { loss, ...scalars },
+        // Gradients of the same graph: to look at them costs no second one.
+        outputs: { loss, ...scalars, ...expectedGradients(each, loss, trained) },
         update: { loss, rule: adamw({ betas: c.betas, eps: c.eps }), groups: [decay, noDecay], followers },
       },
       state,
@@ -238,7 +240,10 @@ async function trainSteps(
         groups: [hyper, { ...hyper, weightDecay: 0 }],
         momentum: ema(s),
       });
-      for (const [name, { data }] of Object.entries(outputs)) log[name] = [...(log[name] ?? []), Number(data[0])];
+      for (const [name, value] of Object.entries(outputs)) {
+        if (!name.startsWith('grad.')) log[name] = [...(log[name] ?? []), Number(value.data[0])];
+        else if (s === 0) got[name] = value;
+      }
       log.lr.push(hyper.lr);
       log.wd.push(hyper.weightDecay);
       log.ema.push(ema(s));
@@ -257,7 +262,7 @@ async function checkTraining(each: Opened): Promise<Failures> {
   const modules = filledModules(each, feed, config);
   const loss = vjepa2Loss(vjepa2(stepInputs(each, feed, config), modules, config), c.loss_exp);
   const trained = [modules.encoder, modules.predictor];
-  const got: Record<string, HostTensor | undefined> = await outcome(each, feed, {}, { of: loss, modules: trained });
+  const got: Record<string, HostTensor | undefined> = {};
   const h = c.opt;
   const { warmupSteps, totalSteps } = schedules.scheduleSteps({
     iterationsPerEpoch: c.ipe,
@@ -509,7 +514,7 @@ async function checkAcTraining(each: Opened): Promise<Failures> {
   const feed: Feed = new Map();
   const { module, targets, forward } = acGraph(each, feed);
   const { loss, teacherForcing, rollout } = acLoss(forward, targets, c.loss_exp);
-  const got: Record<string, HostTensor | undefined> = await outcome(each, feed, {}, { of: loss, modules: [module] });
+  const got: Record<string, HostTensor | undefined> = {};
   const totalSteps = Math.trunc(c.num_epochs * c.iterations_per_epoch);
   await trainSteps(each, feed, got, {
     loss,
