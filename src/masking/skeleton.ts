@@ -6,9 +6,13 @@ import type { PermutationDraws, UniformDraws } from './draws.js';
  * Masks over the tokens of a skeleton: token `segment * joints + joint` is one joint during `segment` frames. Joints that
  * move are worth predicting, so motion decides what is hidden (MAMP, Mao et al. 2023; S-JEPA, Abdelfattah and Alahi 2024).
  */
-export type SkeletonMasks = {
+export type SkeletonMasks = SkeletonHiding & {
   /** Frames of one token. */
   readonly segment: number;
+};
+
+/** What is hidden. */
+export type SkeletonHiding = {
   /** Share of the tokens (joints, segments) that is hidden. */
   readonly ratio: number;
 } & (

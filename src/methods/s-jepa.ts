@@ -3,7 +3,7 @@ import { type Distance, meanEnergy } from '../energy/distance.js';
 import { log, maximum, mul, neg } from '../graph/ops/elementwise.js';
 import { mean, sum } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
-import { type SkeletonMasks, sampleSkeletonMasks } from '../masking/skeleton.js';
+import { type SkeletonHiding, sampleSkeletonMasks } from '../masking/skeleton.js';
 import { type PredictorConfig, predictor, predictorSpec } from '../nn/predictor.js';
 import { type SkeletonConfig, skeletonGrid, skeletonSpec, skeletonTokens } from '../nn/skeleton.js';
 import { normalInit } from '../nn/transformer.js';
@@ -26,7 +26,7 @@ export interface SjepaConfig {
 }
 
 export interface SjepaTraining extends SjepaConfig {
-  readonly masks: Omit<SkeletonMasks, 'segment'>;
+  readonly masks: SkeletonHiding;
 }
 
 /** Temperatures .06 of targets and .1 of predictions, a centre with momentum .9 (public implementation; the paper gives none). */
@@ -38,7 +38,7 @@ export const SJEPA_OPTIONS: MaskedOptions = {
 export const SJEPA_DISTANCE: Distance = { kind: 'cross-entropy', temperature: 0.1 };
 
 /** 90 % of the tokens, those that move above all (MAMP's form, temperature for NTU-60). */
-export const SJEPA_MASKS = { kind: 'motion', ratio: 0.9, temperature: 0.8 } as const;
+export const SJEPA_MASKS: SkeletonHiding = { kind: 'motion', ratio: 0.9, temperature: 0.8 };
 
 /** A predictor for an encoder: five layers of its width in the paper. */
 export const sjepaPredictor = (
@@ -148,7 +148,7 @@ export function sjepaMethod(config: SjepaTraining): SjepaMethod {
   const { prediction, target, memory } = sjepa(sjepaInputs(config), modules, config);
   const energy = scope('energy', () => meanEnergy(prediction, target, config.distance));
   const distributions = typeof config.options.normalisation === 'object';
-  const masks = { ...config.masks, segment: config.encoder.segment } as SkeletonMasks;
+  const masks = { ...config.masks, segment: config.encoder.segment };
   return {
     name: 's-jepa',
     trained: [modules.encoder, modules.predictor],

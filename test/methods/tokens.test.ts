@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createRandom } from '../../src/base/random.js';
+import { type HostTensor, sizeOf } from '../../src/base/tensor.js';
+import type { Preparation } from '../../src/data/preparation.js';
+import { grammarTexts } from '../../src/data/procedural/grammar.js';
+import { stickFigures } from '../../src/data/procedural/stick-figures.js';
+import { planSkeletons, skeletonPreparation } from '../../src/data/skeleton/preparation.js';
+import { trainBpe } from '../../src/data/text/bpe.js';
+import { textPreparation } from '../../src/data/text/preparation.js';
+import { type LlmJepaConfig, llmJepaMethod } from '../../src/methods/llm-jepa.js';
+import type { Method, MethodBatch } from '../../src/methods/method.js';
+import { SJEPA_DISTANCE, SJEPA_OPTIONS, sjepaMethod, sjepaPredictor } from '../../src/methods/s-jepa.js';
+import {
+  TEXT_DISTANCE,
+  TEXT_MASKS,
+  type TextJepaTraining,
+  textJepaMethod,
+  textJepaOptions,
+  textJepaPredictor,
+} from '../../src/methods/text-jepa.js';
+import { skeletonConfig } from '../../src/nn/skeleton.js';
+import { textConfig } from '../../src/nn/text.js';
+import { initialValues } from '../../src/nn/weights.js';
+import { adamw } from '../../src/optim/adam.js';
+import { decayGroups } from '../../src/optim/groups.js';
+import { createEngine } from '../../src/runtime/index.js';
+
+/** A batch of the first samples of a data set. */
+async function batchOf<T>(
+  read: (index: number) => Promise<T>,
+  preparation: Preparation<T>,
+  count: number,
+): Promise<MethodBatch> {
+  const arrays = preparation.fields.map(({ dtype, shape }) =>
+    dtype === 'float32' ? new Float32Array(count * sizeOf(shape)) : new Int32Array(count * sizeOf(shape)),
+  );
+  for (let i = 0; i < count; i++) {
+    const out = preparation.fields.map(({ shape }, f) =>
+      arrays[f].subarray(i * sizeOf(shape), (i + 1) * sizeOf(shape)),
+    );
+    preparation.prepare(await read(i), createRandom(i), out);
+  }
+  const fields = preparation.fields.map(({ name, dtype, shape }, f) => [
+    name,
+    { dtype, shape: [count, 1, ...shape], data: arrays[f] },
+  ]);
+  return { views: [Object.fromEntries(fields)] };
+}
+
+/** Losses and scalars of steps on one batch. */
+async function steps(
+  method: Omit<Method, 'encoder'>,
+  batch: MethodBatch,
+  count: number,
+): Promise<Record<string, number>[]> {
+  const engine = await createEngine({ backend: 'cpu', workers: 2 });
+  try {
+    const { decay, noDecay } = decayGroups(method.trained);
+    const followers = method.followers.flatMap(({ module, online }) =>
+      [...module.tensors].map(([name, target]) => ({ target, online: online.weights(name) })),
+    );
+    const state = await engine.createState([...decay, ...noDecay, ...followers.map(({ target }) => target)]);
+    const values = new Map<string, HostTensor<'float32'>>();
+    for (const module of method.trained)
+      for (const [name, value] of initialValues(module, createRandom(1))) values.set(name, value);
+    for (const { module, online } of method.followers)
+      for (const name of module.tensors.keys())
+        values.set(`${module.prefix}${name}`, values.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
+    await state.write(values);
+    const memory = Object.entries(method.memory ?? {});
+    const kept: Record<string, HostTensor<'float32'>> = {};
+    for (const [name, { next }] of memory) {
+      const shape = next.shape as number[];
+      kept[name] = { dtype: 'float32', shape, data: new Float32Array(sizeOf(shape)) };
+    }
+    const program = await engine.compile(
+      {
+        name: method.name,
+        outputs: {
+          loss: method.loss,
+          ...method.scalars,
+          ...Object.fromEntries(memory.map(([name, { next }]) => [`next ${name}`, next])),
+        },
+        update: { loss: method.loss, rule: adamw(), groups: [decay, noDecay], followers },
+      },
+      state,
+    );
+    const log: Record<string, number>[] = [];
+    for (let step = 1; step <= count; step++) {
+      const feeds = method.feeds(batch, createRandom(7, step));
+      const hyper = { lr: 3e-3, weightDecay: 0 };
+      const result = await program.run({ ...feeds, ...kept }, { step, groups: [hyper, hyper], momentum: 0.99 });
+      for (const [name] of memory) kept[name] = result.outputs[`next ${name}`] as HostTensor<'float32'>;
+      log.push(Object.fromEntries(Object.entries(result.outputs).map(([name, { data }]) => [name, Number(data[0])])));
+    }
+    return log;
+  } finally {
+    await engine.close();
+  }
+}
+
+const falls = (log: Record<string, number>[], by: number): void => {
+  const mean = (part: Record<string, number>[]): number => part.reduce((sum, { loss }) => sum + loss, 0) / part.length;
+  assert.ok(log.every(({ loss }) => Number.isFinite(loss)));
+  const [early, late] = [mean(log.slice(0, 4)), mean(log.slice(-4))];
+  assert.ok(late < by * early, `from ${early} to ${late}`);
+};
+
+test('S-JEPA learns: its loss falls towards the entropy of its targets', async () => {
+  const figures = stickFigures({ count: 6, frames: 8 });
+  const preparation = skeletonPreparation(planSkeletons({ kind: 'skeleton', frames: 8, view: {} }, figures, 'data'));
+  const encoder = skeletonConfig({ frames: 8, joints: 15, segment: 4, width: 16, depth: 1, heads: 2 });
+  const method = sjepaMethod({
+    encoder,
+    predictor: sjepaPredictor(encoder, { depth: 1 }),
+    views: true,
+    masks: { kind: 'motion', ratio: 0.8, temperature: 0.8 },
+    options: SJEPA_OPTIONS,
+    distance: SJEPA_DISTANCE,
+  });
+  const log = await steps(method, await batchOf((i) => figures.read(i), preparation, 6), 24);
+  falls(log, 0.9);
+  for (const { loss, entropy } of log)
+    assert.ok(entropy >= 0 && entropy <= Math.log(16) + 1e-5 && loss > entropy - 1e-4);
+});
+
+const texts = grammarTexts({ count: 8 });
+const samples = await Promise.all(Array.from({ length: 8 }, (_, i) => texts.read(i)));
+const tokenizer = trainBpe(
+  samples.flatMap(({ text, code }) => [text, code as string]),
+  { vocabSize: 300, special: ['<pad>', '<end>', '<user>', '<assistant>', '<predict>'] },
+);
+const { vocab, merges, added } = tokenizer;
+const plan = { kind: 'text' as const, tokenizer: { vocab, merges, added }, tokens: 160, pad: 0 };
+
+test('masked-span JEPA learns, with hidden tokens dropped or replaced', async () => {
+  const encoder = textConfig({
+    vocabulary: tokenizer.size,
+    width: 16,
+    depth: 2,
+    heads: 2,
+    maxTokens: 160,
+    causal: false,
+  });
+  const batch = await batchOf((i) => texts.read(i), textPreparation(plan), 6);
+  const base: TextJepaTraining = {
+    encoder,
+    tokens: 160,
+    predictor: textJepaPredictor(encoder, 16, 1),
+    options: textJepaOptions(2),
+    distance: TEXT_DISTANCE,
+    masks: TEXT_MASKS,
+    regularizer: { kind: 'none' },
+  };
+  falls(await steps(textJepaMethod(base), batch, 40), 0.8);
+  const replaced = textJepaMethod({
+    ...base,
+    predictor: { hidden: 32 },
+    options: { ...base.options, hiding: 'replace' },
+    regularizer: { kind: 'vicreg', variance: 1, covariance: 0.04 },
+  });
+  falls(await steps(replaced, batch, 40), 0.8);
+});
+
+test('LLM-JEPA learns next tokens; a batch without views has the dialogue alone', async () => {
+  const dialogue = { begin: [], user: [2], assistant: [3], end: 1, predictors: [4], pad: 0 };
+  const model = textConfig({ vocabulary: tokenizer.size, width: 16, depth: 1, heads: 2, maxTokens: 512, causal: true });
+  const config: LlmJepaConfig = { model, distance: 'cosine', gamma: 1, lambda: 1, dropout: 0.5, form: 'packed' };
+  const pairs = { ...plan, tokens: 256, dialogue };
+  const method = llmJepaMethod(config, pairs);
+  const batch = await batchOf((i) => texts.read(i), textPreparation(pairs), 4);
+  const rows = Array.from({ length: 20 }, (_, step) => method.feeds(batch, createRandom(step)));
+  const counts = rows.map(({ ids }) => ids.shape[1]);
+  assert.ok(counts.includes(1) && counts.includes(2) && counts.every((count) => count === 1 || count === 2));
+  for (const { ids, weight } of rows) assert.equal(weight.data[0], ids.shape[1] === 1 ? 0 : 2);
+  const log = await steps(method, batch, 16);
+  assert.ok(log[15]['next token'] < 0.9 * log[0]['next token']);
+});
