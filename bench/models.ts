@@ -11,7 +11,7 @@ import { initialValues, type Module } from '../src/nn/weights.js';
 import { adamw } from '../src/optim/adam.js';
 import { decayGroups } from '../src/optim/groups.js';
 import type { Engine, Feeds, Program } from '../src/runtime/index.js';
-import { buildMethod, imageSizeOf } from '../src/train/build.js';
+import { buildMethod } from '../src/train/build.js';
 
 /** A training step that is timed. */
 export interface BenchModel {
@@ -125,7 +125,8 @@ function recipeModel(recipe: string): BenchModel {
   const method = buildMethod(config);
   const inputs = inputsOf(method.loss);
   const parameters = inputs.find(({ name }) => name === 'parameters')?.shape[2] ?? 0;
-  const net = { widths, blocks, width, image: imageSizeOf(config)[0], channels: config.data.channels };
+  const [channels, image] = method.encoder.inputs[0].shape;
+  const net = { widths, blocks, width, image, channels };
   return {
     name: `recipe ${recipe}, batch ${batch} (two views an image)`,
     batch,

@@ -1,28 +1,43 @@
 import { JepaError, UsageError } from '../base/errors.js';
-import { type DatasetSpec, openDataset, openSplits, type Splits } from '../data/open-node.js';
+import type { ImageDataset } from '../data/dataset.js';
+import { wordsOf } from '../data/modality.js';
+import { openSampleSplits, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
 import type { Config } from '../train/config.js';
 
-/** Most bytes of decoded images that `data.cache` keeps. */
+/** Most bytes of decoded images and frames that `data.cache` keeps. */
 const CACHE_BYTES = 64e9;
 
-/** The training and held-out images that a configuration names. */
-export async function openConfiguredData({ data }: Config): Promise<Splits> {
-  const spec: DatasetSpec = {
-    path: data.source,
-    channels: data.channels,
-    cache: data.cache === undefined ? undefined : { folder: data.cache, maxBytes: CACHE_BYTES },
-  };
-  const splits: Splits =
-    data.test === undefined
-      ? await openSplits(spec)
-      : { train: await openDataset(spec), test: await openDataset({ ...spec, path: data.test }), origin: 'own' };
-  for (const { name, channels, length } of [splits.train, splits.test]) {
-    if (channels !== data.channels) {
+/** How the data that a configuration names are opened. */
+export function specOf({ data }: Config): SampleSpec {
+  const { kind, source, test, options } = data;
+  const cache = data.cache === undefined ? undefined : { folder: data.cache, maxBytes: CACHE_BYTES };
+  const common = { kind, source, test, options, cache };
+  switch (data.kind) {
+    case 'image':
+      return { ...common, channels: data.channels };
+    case 'video':
+      return { ...common, channels: data.channels, sampling: { frames: data.frames, frameStep: data.frameStep } };
+    case 'sound':
+      return { ...common, sampleRate: data.sampleRate };
+    case 'text':
+      return { ...common, split: data.split };
+    default:
+      return common;
+  }
+}
+
+/** The training and held-out samples that a configuration names. */
+export async function openConfiguredData(config: Config): Promise<SampleSplits> {
+  const splits = await openSampleSplits(specOf(config));
+  const { data } = config;
+  for (const part of [splits.train, splits.test]) {
+    const { channels } = part as ImageDataset;
+    if (data.kind === 'image' && channels !== data.channels) {
       throw new UsageError(
-        `${name}: its images have ${channels} channel${channels === 1 ? '' : 's'}; set data.channels=${channels}`,
+        `${part.name}: its images have ${channels} channel${channels === 1 ? '' : 's'}; set data.channels=${channels}`,
       );
     }
-    if (length === 0) throw new JepaError(`${name}: there are no images`);
+    if (part.length === 0) throw new JepaError(`${part.name}: there are no ${wordsOf(part).many}`);
   }
   return splits;
 }

@@ -1,9 +1,10 @@
 import { statSync } from 'node:fs';
+import { wordsOf } from '../data/modality.js';
 import type { Split } from '../data/open-node.js';
 import { formatBytes, formatDuration, formatFixed } from '../report/format.js';
 import { type EmbedResult, embed as embedImages } from '../train/embed.js';
 import { openEncoder } from '../train/frozen.js';
-import { openImages } from './encoder-data.js';
+import { openFor } from './encoder-data.js';
 import { notice, print, printJson, stages, table } from './output.js';
 
 export interface EmbedCommandOptions {
@@ -19,7 +20,8 @@ export async function embed(
   { out, split, json = false }: EmbedCommandOptions,
 ): Promise<void> {
   const encoder = openEncoder(path);
-  const dataset = await openImages(images, encoder, split);
+  const dataset = await openFor(path, images, encoder, split);
+  const { many } = wordsOf(dataset);
   const stage = stages();
   let result: EmbedResult;
   try {
@@ -28,7 +30,7 @@ export async function embed(
       dataset,
       out,
       loading: { log: notice },
-      onProgress: (done, total) => stage.update(`${formatFixed(done, 0)} of ${formatFixed(total, 0)} images`),
+      onProgress: (done, total) => stage.update(`${formatFixed(done, 0)} of ${formatFixed(total, 0)} ${many}`),
     });
   } finally {
     stage.end();
@@ -37,7 +39,7 @@ export async function embed(
   else {
     const skipped = result.skipped > 0 ? `, ${formatFixed(result.skipped, 0)} could not be read` : '';
     print(
-      `${formatFixed(result.samples, 0)} images, ${result.features} numbers each, in ${formatDuration(result.seconds)}${skipped}`,
+      `${formatFixed(result.samples, 0)} ${many}, ${result.features} numbers each, in ${formatDuration(result.seconds)}${skipped}`,
     );
     print(table(result.files.map((file) => [file, formatBytes(statSync(file).size)])));
   }

@@ -1,4 +1,5 @@
 import { UsageError } from '../base/errors.js';
+import { wordsOf } from '../data/modality.js';
 import { formatDuration, formatFixed } from '../report/format.js';
 import { createProgress, type Progress } from '../report/terminal.js';
 import { exportOnnx } from '../train/export.js';
@@ -27,10 +28,10 @@ export interface FinetuneCommandOptions {
 
 const PHASES: Record<Beginning, string> = { pretrained: 'fine-tuning', scratch: 'the same from random weights' };
 
-/** `jepa finetune <encoder> [images]` */
+/** `jepa finetune <encoder> [data]` */
 export async function finetune(
   path: string,
-  images: string | undefined,
+  named: string | undefined,
   { out, seed, json = false, labels, epochs, lr, batchSize }: FinetuneCommandOptions,
 ): Promise<void> {
   if (out !== undefined && !out.endsWith('.onnx')) {
@@ -38,7 +39,7 @@ export async function finetune(
   }
   const some = labelsOf(labels);
   const encoder = openEncoder(path);
-  const data = await dataFor(path, encoder, images);
+  const data = await dataFor(path, encoder, named);
   // Who asks for a number of epochs means it.
   const settings = given({ epochs, leastSteps: epochs === undefined ? undefined : 1, lr, batchSize });
   const shown = showSteps();
@@ -56,7 +57,7 @@ export async function finetune(
   if (out !== undefined) exportOnnx(finetuned.encoder, out, { classifier: { ...finetuned.classifier, classes } });
   const seconds = (performance.now() - started) / 1000;
   if (json) printJson({ encoder: path, ...plain(result), seconds, out });
-  else show(path, result, seconds, out);
+  else show(path, result, wordsOf(data.train).many, seconds, out);
 }
 
 /** Progress of both trainings, one after the other. */
@@ -77,7 +78,7 @@ function showSteps(): { onStep: NonNullable<FinetuneOptions['onStep']>; end(): v
   };
 }
 
-function show(path: string, result: FinetuneResult, seconds: number, out: string | undefined): void {
+function show(path: string, result: FinetuneResult, many: string, seconds: number, out: string | undefined): void {
   const { finetuned, frozen, scratch, classes, trainSamples, testSamples, steps } = result;
   const percent = (share: number): string => formatFixed(100 * share, 1);
   const row = (name: string, { accuracy, interval: [low, high] }: Score): string[] => [
@@ -86,7 +87,7 @@ function show(path: string, result: FinetuneResult, seconds: number, out: string
     `${percent(low)} to ${percent(high)}`,
   ];
   print(
-    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainSamples, 0)} labelled and ${formatFixed(testSamples, 0)} held-out images\n`,
+    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainSamples, 0)} labelled and ${formatFixed(testSamples, 0)} held-out ${many}\n`,
   );
   const rows = [
     ['', '% correct', '95 % interval'],
@@ -96,7 +97,7 @@ function show(path: string, result: FinetuneResult, seconds: number, out: string
   ];
   print(table(rows, [1]));
   print(`\n${formatFixed(steps, 0)} steps each, ${formatDuration(seconds)} in all`);
-  if (out !== undefined) print(`${out}  gives logits, embeddings and tokens of images`);
+  if (out !== undefined) print(`${out}  gives logits, embeddings and tokens of ${many}`);
 }
 
 /** The result as values that JSON can hold. */

@@ -1,6 +1,8 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../base/atomic.js';
+import { wordsOf } from '../data/modality.js';
+import { PROCEDURAL } from '../data/procedural/open-node.js';
 import { formatClock, formatFixed } from '../report/format.js';
 import { type NextStep, type WrittenFile, writeReport } from '../report/index.js';
 import { severityOf } from '../report/verdict.js';
@@ -84,14 +86,15 @@ function show(run: TrainedRun, result: RunResult, { probe: isProbed }: FinishOpt
   const { probe: own, raw, random } = result;
   print(`${formatFixed(result.steps, 0)} steps in ${formatClock(result.seconds)}`);
   if (own && raw && random) {
+    const { many, raw: rawName } = wordsOf(run.data.train);
     const row = (name: string, { linear, knn }: typeof own) => [name, formatFixed(linear, 1), formatFixed(knn, 1)];
     print();
     print(
       table(
         [
-          ['held-out images, % correct', 'linear', '20-NN'],
+          [`held-out ${many}, % correct`, 'linear', '20-NN'],
           row('this encoder, frozen', own),
-          row('raw pixels', raw),
+          row(rawName, raw),
           row('random weights', random),
         ],
         [1, 2],
@@ -127,20 +130,27 @@ function writtenFiles(folder: string, coming: readonly string[] = []): WrittenFi
   });
 }
 
-function nextSteps({ folder, name, config }: TrainedRun): NextStep[] {
-  const isOwn = config.data.source !== 'glyphs';
-  const isVit = config.method.encoder.kind === 'vit';
+function nextSteps({ folder, name, config, data }: TrainedRun): NextStep[] {
+  const isImages = config.data.kind === 'image';
+  const { many } = wordsOf(data.train);
+  const own = isImages ? 'photos' : many;
+  const isGiven = config.data.source === 'glyphs' || config.data.source.startsWith(PROCEDURAL);
+  const encoder = config.method.encoder;
+  const isVit = isImages && 'kind' in encoder && encoder.kind === 'vit';
   const steps: (NextStep | false)[] = [
-    { what: 'Turn images into vectors', command: `jepa embed ${folder} photos/ --out photos.parquet` },
-    { what: 'Find the images most like one', command: `jepa search ${folder} photos/ --like one.png` },
+    { what: `Turn ${many} into vectors`, command: `jepa embed ${folder} ${own}/ --out ${own}.parquet` },
+    isImages && { what: 'Find the images most like one', command: `jepa search ${folder} photos/ --like one.png` },
     isVit && { what: 'Take the encoder to a web page (transformers.js)', command: `jepa export ${folder} --out web/` },
     name === 'quickstart' && { what: 'Learn for longer', command: 'jepa quickstart --minutes 30 --out runs/long' },
-    isOwn &&
+    !isGiven &&
       name !== 'quickstart' && {
         what: 'Learn for longer',
         command: `jepa train ${join(folder, 'config.yaml')} train.minutes=60`,
       },
-    !isOwn && { what: 'Learn from images of your own', command: 'jepa train images data.source=photos/' },
+    isGiven && {
+      what: `Learn from ${many} of your own`,
+      command: isImages ? 'jepa train images data.source=photos/' : `jepa train ${name} data.source=${own}/`,
+    },
   ];
   return steps.filter((step) => step !== false);
 }

@@ -5,7 +5,7 @@ import { createLoader, type ViewOptions } from '../data/loader.js';
 import { modalityOf, type PreparationInput } from '../data/plans.js';
 import type { Fields } from '../data/preparation.js';
 import { resizeBytes } from '../data/resample.js';
-import { encoderInputs, type Method } from '../methods/method.js';
+import { encoderInputs } from '../methods/method.js';
 import { type AttentionMaps, type FeatureMap, featureMaps, type MaskFigure, type ViewRow } from '../report/index.js';
 import { type Look, lookOf, type TokenLayout } from '../report/looks.js';
 import type { Engine, State } from '../runtime/index.js';
@@ -13,6 +13,7 @@ import { trainingPreparations } from '../train/build.js';
 import type { Config } from '../train/config.js';
 import { feedsOf } from '../train/features.js';
 import type { FrozenEncoder } from '../train/frozen.js';
+import type { TrainResult } from '../train/loop.js';
 
 /** Pictures of a report that are made with the data and the encoder: views, masks, feature maps, attention. */
 
@@ -100,12 +101,12 @@ async function oneBatch(
 /** What the context encoder saw and the predictor was asked for, on views as in training. */
 export async function maskFigure(
   config: Config,
-  method: Method,
+  { method, facts }: Pick<TrainResult, 'method' | 'facts'>,
   dataset: Dataset,
   count = 6,
 ): Promise<MaskFigure | undefined> {
   if (!method.masks) return undefined;
-  const preparations = trainingPreparations(config, method.views.length);
+  const preparations = trainingPreparations(config, facts, method.views.length);
   const kinds = method.views.map((views, kind) => ({ count: views, ...preparations[kind] }));
   const batch = await oneBatch(dataset, spread(dataset, count), kinds);
   const hidden = method.masks(method.feeds({ views: batch }, createRandom(config.train.seed, 'masks of the report')));
@@ -146,7 +147,7 @@ function firstViews(fields: Fields): Fields {
 /** Samples and the views that training makes of them. */
 export async function viewRows(
   config: Config,
-  method: Method,
+  { method, facts }: Pick<TrainResult, 'method' | 'facts'>,
   dataset: Dataset,
   { preparation }: FrozenEncoder,
   count = 6,
@@ -154,7 +155,7 @@ export async function viewRows(
   const kinds = method.views;
   const indices = spread(dataset, count);
   const images = await thumbnails(dataset, indices, preparation);
-  const preparations = trainingPreparations(config, kinds.length);
+  const preparations = trainingPreparations(config, facts, kinds.length);
   // A method of one view shows how differently it comes out.
   const counts = kinds.length === 1 && kinds[0] === 1 ? [4] : kinds;
   const made = await viewsOf(

@@ -1,3 +1,4 @@
+import { type ModalityWords, wordsOf } from '../data/modality.js';
 import { formatFixed } from '../report/format.js';
 import { openEncoder } from '../train/frozen.js';
 import { probe as measure, type ProbeResult, probePercents, type SourceScores } from '../train/probe.js';
@@ -10,14 +11,14 @@ export interface ProbeCommandOptions {
   readonly json?: boolean;
 }
 
-/** `jepa probe <encoder> [images]` */
+/** `jepa probe <encoder> [data]` */
 export async function probe(
   path: string,
-  images: string | undefined,
+  named: string | undefined,
   { seed, draws, json = false }: ProbeCommandOptions,
 ): Promise<void> {
   const encoder = openEncoder(path);
-  const { train, test } = await dataFor(path, encoder, images);
+  const { train, test } = await dataFor(path, encoder, named);
   const stage = stages();
   let result: ProbeResult;
   try {
@@ -26,10 +27,10 @@ export async function probe(
     stage.end();
   }
   if (json) printJson(plain(path, result));
-  else show(path, result);
+  else show(path, result, wordsOf(train));
 }
 
-function show(path: string, result: ProbeResult): void {
+function show(path: string, result: ProbeResult, { many, raw: rawName }: ModalityWords): void {
   const { encoder, raw, random, testSamples, trainSamples, classes, notes } = result;
   const percent = (share: number): string => formatFixed(100 * share, 1);
   const row = (name: string, { linear, knn, fewLabels, attributes }: SourceScores): string[] => [
@@ -47,9 +48,9 @@ function show(path: string, result: ProbeResult): void {
     ...Object.keys(encoder.attributes),
   ];
   print(
-    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainSamples, 0)} training and ${formatFixed(testSamples, 0)} held-out images\n`,
+    `${bold(path)}  ${classes.length} classes, ${formatFixed(trainSamples, 0)} training and ${formatFixed(testSamples, 0)} held-out ${many}\n`,
   );
-  const rows = [head, row('this encoder, frozen', encoder), row('raw pixels', raw), row('random weights', random)];
+  const rows = [head, row('this encoder, frozen', encoder), row(rawName, raw), row('random weights', random)];
   print(table(rows, Array.from(head.keys()).slice(1)));
   const [low, high] = encoder.linear.interval;
   print(dim(`\n95 % interval of the linear probe: ${percent(low)} to ${percent(high)}`));

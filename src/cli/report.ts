@@ -2,10 +2,12 @@ import { createRequire } from 'node:module';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { createRandom } from '../base/random.js';
-import { sizeOf } from '../base/tensor.js';
-import { type Dataset, sampleName, subset } from '../data/dataset.js';
+import { float32, sizeOf } from '../base/tensor.js';
+import { type Dataset, type ImageDataset, sampleName, subset } from '../data/dataset.js';
 import { createLoader } from '../data/loader.js';
+import { type ModalityWords, wordsOf } from '../data/modality.js';
 import { type JsonlLog, readJsonl } from '../hub/jsonl.js';
+import type { Architecture } from '../methods/method.js';
 import { formatDuration, formatFixed, formatNumber } from '../report/format.js';
 import {
   type ClassResults,
@@ -72,11 +74,12 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
   onStage('report: pictures');
   const state = await installEncoder(engine, encoder);
   const inside = await insideViews(engine, state, encoder, data.test);
-  const masks = await maskFigure(config, method, data.train);
-  const views = await viewRows(config, method, data.train, encoder);
+  const masks = await maskFigure(config, trained, data.train);
+  const views = await viewRows(config, trained, data.train, encoder);
   onStage('report: time by scope');
   const timings = await stepTimings(run, log);
   const last = trained.last;
+  const words = wordsOf(data.train);
   return {
     title: `${METHOD_TITLES[config.method.name]} on ${titleOf(data.train)}`,
     method: describeMethod(config),
@@ -84,14 +87,14 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
     summary: summary(run, encoder, probes),
     verdict: last && { verdict: last.verdict, message: last.message },
     headline: headline(run, timings, probes),
-    probes: probes && probeTable(probes),
+    probes: probes && probeTable(probes, words),
     map,
     neighbours: neighbourRows(set, queries(shown)),
     ...inside,
     masks,
     views,
     curves: trainingCurves({ ...history(log), width: method.encoder.features }),
-    classes: probes && classResults(probes),
+    classes: probes && classResults(probes, words.raw),
     timings,
     next,
     files,
@@ -115,25 +118,35 @@ function summary(
   probes?: ProbeResult,
 ): string {
   const millions = [...encoder.module.spec.values()].reduce((sum, { shape }) => sum + sizeOf(shape), 0) / 1e6;
-  const kind = encoder.architecture.kind === 'vit' ? 'vision transformer' : 'convolutional network';
+  const { many, raw: rawName } = wordsOf(data.train);
+  const kind = ARCHITECTURES[encoder.architecture.kind];
   const seen = Math.min(data.train.length, trained.steps * config.train.batchSize * config.train.accumulate);
   const threads =
     trained.engine.workers > 1 ? `${trained.engine.workers} threads` : `one ${trained.engine.backend} session`;
-  const learned = `A ${kind} of ${formatNumber(millions)} million parameters learned from ${formatFixed(seen, 0)} images without their labels in ${formatDuration(seconds)} on ${threads}.`;
+  const learned = `A ${kind} of ${formatNumber(millions)} million parameters learned from ${formatFixed(seen, 0)} ${many} without their labels in ${formatDuration(seconds)} on ${threads}.`;
   if (!probes) return learned;
   const [own, raw, random] = [probes.encoder, probes.raw, probes.random].map(({ linear }) =>
     percentText(linear.accuracy),
   );
-  return `${learned} Frozen, it lets a linear classifier name ${own} of ${formatFixed(probes.testSamples, 0)} held-out images correctly, against ${raw} from raw pixels and ${random} from the same network with random weights.`;
+  return `${learned} Frozen, it lets a linear classifier name ${own} of ${formatFixed(probes.testSamples, 0)} held-out ${many} correctly, against ${raw} from ${rawName} and ${random} from the same network with random weights.`;
 }
+
+const ARCHITECTURES: Readonly<Record<Architecture['kind'], string>> = {
+  vit: 'vision transformer',
+  conv: 'convolutional network',
+  skeleton: 'skeleton transformer',
+  text: 'text transformer',
+  llm: 'language model',
+};
 
 const percentText = (share: number): string => `${formatFixed(100 * share, 1)} %`;
 
-function headline({ trained, seconds, config }: TrainedRun, timings: Timings, probes?: ProbeResult): Headline[] {
+function headline({ trained, seconds, config, data }: TrainedRun, timings: Timings, probes?: ProbeResult): Headline[] {
+  const { many, raw: rawName } = wordsOf(data.train);
   const over = (of: (scores: SourceScores) => number): Omit<Headline, 'name'> => {
     const points = probes ? 100 * (of(probes.encoder) - of(probes.raw)) : 0;
     const value = probes ? formatFixed(100 * of(probes.encoder), 1) : '';
-    return { value, unit: '%', note: `${points < 0 ? '' : '+'}${formatFixed(points, 1)} on raw pixels` };
+    return { value, unit: '%', note: `${points < 0 ? '' : '+'}${formatFixed(points, 1)} on ${rawName}` };
   };
   const { last } = trained;
   const share =
@@ -158,7 +171,7 @@ function headline({ trained, seconds, config }: TrainedRun, timings: Timings, pr
           {
             name: 'Speed',
             value: formatFixed(timings.samplesPerSecond, 0),
-            unit: 'images/s',
+            unit: `${many}/s`,
             note: share && `${formatFixed(100 * share, 0)} % of the matrix peak`,
           },
         ]
@@ -168,9 +181,11 @@ function headline({ trained, seconds, config }: TrainedRun, timings: Timings, pr
 
 // --- tables -----------------------------------------------------------------------------------------------------------
 
-const LABELS = { own: 'this encoder', raw: 'raw pixels', random: 'random weights' };
-
-function probeTable({ encoder, raw, random, classes, testSamples, trainSamples, notes }: ProbeResult): ProbeTable {
+function probeTable(
+  { encoder, raw, random, classes, testSamples, trainSamples, notes }: ProbeResult,
+  { many, raw: rawName }: ModalityWords,
+): ProbeTable {
+  const names = { own: 'this encoder', raw: rawName, random: 'random weights' };
   const rows = (of: (scores: SourceScores) => { accuracy: number; interval?: readonly [number, number] }) =>
     (
       [
@@ -181,7 +196,7 @@ function probeTable({ encoder, raw, random, classes, testSamples, trainSamples, 
     ).map(([key, scores]) => {
       const { accuracy, interval } = of(scores);
       return {
-        encoder: LABELS[key],
+        encoder: names[key],
         value: 100 * accuracy,
         interval: interval && ([100 * interval[0], 100 * interval[1]] as const),
       };
@@ -196,18 +211,18 @@ function probeTable({ encoder, raw, random, classes, testSamples, trainSamples, 
   }));
   const attributes = Object.entries(encoder.attributes).map(([name, { majority }]) => ({
     name: `Linear: ${name}`,
-    note: `Another thing known of the images; always guessing the commoner answer is right for ${percentText(majority)}.`,
+    note: `Another thing known of the ${many}; always guessing the commoner answer is right for ${percentText(majority)}.`,
     results: rows((scores) => scores.attributes[name]),
   }));
   const form =
     encoder.linear.form === 'representation' ? 'the encoder’s representation' : 'its last four layers side by side';
   return {
-    note: `Accuracy in naming ${classes.length} classes in ${formatFixed(testSamples, 0)} held-out images; the encoder is frozen, labels of ${formatFixed(trainSamples, 0)} training images are used by the probes alone.${notes.length > 0 ? ` Not measured: ${notes.join('; ')}.` : ''}`,
+    note: `Accuracy in naming ${classes.length} classes in ${formatFixed(testSamples, 0)} held-out ${many}; the encoder is frozen, labels of ${formatFixed(trainSamples, 0)} training ${many} are used by the probes alone.${notes.length > 0 ? ` Not measured: ${notes.join('; ')}.` : ''}`,
     probes: [
       { name: 'Linear', note: `A linear classifier on ${form}.`, results: rows(({ linear }) => linear) },
       {
         name: '20 nearest neighbours',
-        note: 'No training at all: a vote of the most similar training images.',
+        note: `No training at all: a vote of the most similar training ${many}.`,
         results: rows(({ knn }) => knn),
       },
       ...few,
@@ -216,7 +231,7 @@ function probeTable({ encoder, raw, random, classes, testSamples, trainSamples, 
   };
 }
 
-function classResults({ classes, encoder, raw }: ProbeResult): ClassResults {
+function classResults({ classes, encoder, raw }: ProbeResult, rawName: string): ClassResults {
   const n = classes.length;
   const confusion = Array.from({ length: n }, (_, i) =>
     Array.from(encoder.linear.confusion.subarray(i * n, (i + 1) * n)),
@@ -224,7 +239,7 @@ function classResults({ classes, encoder, raw }: ProbeResult): ClassResults {
   return {
     names: classes,
     confusion,
-    baseline: { name: LABELS.raw, accuracy: Array.from(raw.linear.perClass, (share) => 100 * share) },
+    baseline: { name: rawName, accuracy: Array.from(raw.linear.perClass, (share) => 100 * share) },
   };
 }
 
@@ -276,10 +291,10 @@ const PROFILED = 3;
 /** What a step costs, and where the time goes: a step on a real batch, profiled on a copy of the weights' memory. */
 async function stepTimings({ config, data, trained, peakBytes }: TrainedRun, { records }: JsonlLog): Promise<Timings> {
   const { engine } = trained;
-  const method = buildMethod(config);
+  const method = buildMethod(config, trained.facts);
   const { state, program, pair, initial } = await prepare(method, config, engine);
   await state.write(initial);
-  const preparations = trainingPreparations(config, method.views.length);
+  const preparations = trainingPreparations(config, trained.facts, method.views.length);
   const loader = await createLoader(data.train, {
     batchSize: config.train.batchSize,
     views: method.views.map((count, kind) => ({ count, ...preparations[kind] })),
@@ -287,7 +302,12 @@ async function stepTimings({ config, data, trained, peakBytes }: TrainedRun, { r
   });
   const batch = await loader.next();
   await loader.close();
-  const feeds = method.feeds(batch ?? { views: [] }, createRandom(config.train.seed, 'profile'));
+  const remembered = Object.entries(method.memory ?? {}).map(([name, { input }]) => {
+    const shape = input.shape as readonly number[];
+    return [name, float32(shape, new Float32Array(sizeOf(shape)))] as const;
+  });
+  const own = method.feeds(batch ?? { views: [] }, createRandom(config.train.seed, 'profile'));
+  const feeds = { ...own, ...Object.fromEntries(remembered) };
   const hyper = { lr: 0, weightDecay: 0 };
   const update: UpdateValues = { step: 1, groups: [hyper, hyper], momentum: 1 };
   const { scopes } = await program.profile(feeds, PROFILED, update);
@@ -324,11 +344,13 @@ function environment({ config, data, trained }: TrainedRun, { backend, workers }
   const require = createRequire(import.meta.url);
   const versionOf = (name: string): string => (require(name) as { version: string }).version;
   const runtime = backend === 'wasm' ? 'onnxruntime-web' : 'onnxruntime-node';
-  const size = train.size ? ` of ${train.size.width} × ${train.size.height}` : '';
+  const { size: sides, channels } = train as Partial<ImageDataset>;
+  const size = sides ? ` of ${sides.width} × ${sides.height}` : '';
+  const depth = channels === undefined ? '' : `, ${channels} channel${channels > 1 ? 's' : ''}`;
   return [
     {
       name: 'Data',
-      value: `${titleOf(train)}: ${formatFixed(train.length, 0)} images${size}, ${train.channels} channel${train.channels > 1 ? 's' : ''}; ${formatFixed(test.length, 0)} held out${origin === 'made' ? ' by a hash of their names' : ''}`,
+      value: `${titleOf(train)}: ${formatFixed(train.length, 0)} ${wordsOf(train).many}${size}${depth}; ${formatFixed(test.length, 0)} held out${origin === 'made' ? ' by a hash of their names' : ''}`,
     },
     {
       name: 'Machine',

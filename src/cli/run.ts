@@ -2,8 +2,9 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
-import type { ImageDataset } from '../data/dataset.js';
-import type { Splits } from '../data/open-node.js';
+import type { Dataset } from '../data/dataset.js';
+import { wordsOf } from '../data/modality.js';
+import type { SampleSplits } from '../data/samples-node.js';
 import { formatFixed, formatNumber } from '../report/format.js';
 import { createProgress } from '../report/terminal.js';
 import { type CheckpointMeta, latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
@@ -23,7 +24,7 @@ export interface Run {
 }
 
 export interface TrainedRun extends Run {
-  readonly data: Splits;
+  readonly data: SampleSplits;
   readonly trained: TrainResult;
   /** Wall clock of training, with opening the data, compiling and what earlier parts of a resumed run took. */
   readonly seconds: number;
@@ -36,10 +37,15 @@ export const METHOD_TITLES: Readonly<Record<Config['method']['name'], string>> =
   ijepa: 'I-JEPA',
   lejepa: 'LeJEPA',
   viewjepa: 'JEPA over views',
+  vjepa: 'V-JEPA',
+  'audio-jepa': 'Audio-JEPA',
+  's-jepa': 'S-JEPA',
+  'text-jepa': 'Text JEPA',
+  'llm-jepa': 'LLM-JEPA',
 };
 
 /** A data set in titles, without its part. */
-export const titleOf = ({ name }: ImageDataset): string => name.replace(/ \(train\)$/, '');
+export const titleOf = ({ name }: Dataset): string => name.replace(/ \(train\)$/, '');
 
 /**
  * Trains into a folder, with progress on stderr. Ctrl-C ends it after the current step with a checkpoint; then undefined is
@@ -56,14 +62,14 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
     );
   }
   const data = await openConfiguredData(config);
-  const { train: images, test } = data;
+  const { train: samples, test } = data;
   withFileErrors('create', folder, () => mkdirSync(folder, { recursive: true }));
   writeFileAtomic(join(folder, 'config.yaml'), configText(config));
   const opening = (performance.now() - started) / 1000;
 
-  const progress = createProgress({ stream: process.stderr });
+  const progress = createProgress({ stream: process.stderr, samples: wordsOf(samples).many });
   progress.log(
-    `${METHOD_TITLES[config.method.name]} on ${titleOf(images)}: ${formatFixed(images.length, 0)} images, ${formatFixed(test.length, 0)} held out; writing ${folder}`,
+    `${METHOD_TITLES[config.method.name]} on ${titleOf(samples)}: ${formatFixed(samples.length, 0)} ${wordsOf(samples).many}, ${formatFixed(test.length, 0)} held out; writing ${folder}`,
   );
   const interrupts = catchInterrupts(() =>
     progress.log('stopping after this step; Ctrl-C again leaves at once, without saving'),
@@ -72,7 +78,7 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
   try {
     trained = await train({
       config,
-      dataset: images,
+      dataset: samples,
       heldOut: test,
       folder,
       resume: run.resume,

@@ -3,7 +3,7 @@ import { UsageError } from '../base/errors.js';
 import { formatFixed } from '../report/format.js';
 import { openEncoder } from '../train/frozen.js';
 import { type EmbeddingIndex, embeddingsOf, openEmbeddings, search as searchIndex } from '../train/search.js';
-import { openImages } from './encoder-data.js';
+import { openFor } from './encoder-data.js';
 import { notice, print, printJson, stages, table } from './output.js';
 
 export interface SearchCommandOptions {
@@ -27,7 +27,7 @@ export async function search(
       ? await openEmbeddings(images)
       : await embeddingsOf({
           encoder,
-          dataset: await openImages(images, encoder),
+          dataset: await openFor(path, images, encoder),
           loading: { log: notice },
           onProgress: (done, total) => stage.update(`${formatFixed(done, 0)} of ${formatFixed(total, 0)} images`),
         });

@@ -11,6 +11,8 @@ import { makePreparation, type PreparationPlan } from './preparations.js';
 export interface BatchPlan {
   readonly seed: number;
   readonly length: number;
+  /** Read the same part of a sample every time, where it could be read in parts. */
+  readonly still: boolean;
   /** What samples are called in messages, `images`. */
   readonly samples: string;
   readonly views: readonly ViewPlan[];
@@ -45,7 +47,7 @@ export interface CorruptSample {
 }
 
 /** `random` belongs to the sample that was wanted. */
-export type Read = (index: number, random: Random) => unknown;
+export type Read = (index: number, random?: Random) => unknown;
 
 /** Reads under way while the samples before them are prepared. */
 const READ_AHEAD = 4;
@@ -56,16 +58,17 @@ const READ_AHEAD = 4;
  */
 export async function readSamples(
   read: Read,
-  { length, samples, seed }: Pick<BatchPlan, 'length' | 'samples' | 'seed'>,
+  { length, samples, seed, still }: Omit<BatchPlan, 'views'>,
   { epoch, indices: wanted }: BatchJob,
   visit: (position: number, sample: unknown, index: number) => void,
 ): Promise<CorruptSample[]> {
   const corrupt: CorruptSample[] = [];
   const draws = createRandom(seed, 'reads', epoch);
+  const drawsOf = (position: number) => (still ? undefined : draws.split(wanted[position]));
   const started: unknown[] = [];
   const start = (position: number) => {
     try {
-      const sample = read(wanted[position], draws.split(wanted[position]));
+      const sample = read(wanted[position], drawsOf(position));
       // A failure is met when its turn comes.
       if (sample instanceof Promise) sample.catch(() => undefined);
       started[position] = sample;
@@ -82,7 +85,7 @@ export async function readSamples(
       if (tried === length)
         throw new JepaError(`none of the ${length} ${samples} can be read; the first: ${corrupt[0].message}`);
       try {
-        sample = await (tried === 0 ? started[position] : read(index, draws.split(wanted[position])));
+        sample = await (tried === 0 ? started[position] : read(index, drawsOf(position)));
       } catch (error) {
         corrupt.push({ index, message: (error as Error).message.split('\n', 1)[0] });
         index = (index + 1) % length;

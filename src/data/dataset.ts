@@ -26,6 +26,8 @@ export interface Dataset<Sample = unknown> {
   readonly classNames?: readonly string[];
   /** Other things known of every sample (coarse classes, style), by name. */
   readonly attributes?: Readonly<Record<string, Int32Array>>;
+  /** Numbers known of every sample that are no classes (pitch, speed), by name. */
+  readonly factors?: Readonly<Record<string, Float32Array>>;
   /**
    * Reads one sample; several reads may be under way at once. Without `random` an index gives the same sample every time;
    * what can be read in part (a long video) takes the part that `random` chooses. Rejects with a `JepaError` naming the
@@ -211,21 +213,25 @@ export function imageOfMemory(
   return { width, height, channels, data: pixels.subarray(index * bytes, (index + 1) * bytes) };
 }
 
+function picked<T extends Int32Array | Float32Array>(values: T, indices: Int32Array): T {
+  return new (values.constructor as new (from: number[]) => T)(Array.from(indices, (index) => values[index]));
+}
+
 /** Some samples of a data set, in the order of `indices`; what else it says of all its samples stays. */
 export function subset<D extends Dataset>(dataset: D, indices: ArrayLike<number>, name = dataset.name): D {
   const chosen = Int32Array.from(indices);
   for (const index of chosen) checkIndex(dataset, index);
-  const pick = (values: Int32Array) => chosen.map((index) => values[index]);
+  const pickAll = <T extends Int32Array | Float32Array>(all: Readonly<Record<string, T>> | undefined) =>
+    all && Object.fromEntries(Object.entries(all).map(([key, values]) => [key, picked(values, chosen)]));
   const { modality } = dataset;
   const { length } = chosen;
   return {
     ...dataset,
     name,
     length,
-    labels: dataset.labels && pick(dataset.labels),
-    attributes:
-      dataset.attributes &&
-      Object.fromEntries(Object.entries(dataset.attributes).map(([key, values]) => [key, pick(values)])),
+    labels: dataset.labels && picked(dataset.labels, chosen),
+    attributes: pickAll(dataset.attributes),
+    factors: pickAll(dataset.factors),
     async read(index: number, random?: Random) {
       checkIndex({ name, length, modality }, index);
       return dataset.read(chosen[index], random);

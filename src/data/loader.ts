@@ -29,6 +29,8 @@ export interface LoaderOptions {
   readonly views?: readonly ViewOptions[];
   /** Decides order and transforms, together with the epoch and the sample. 0 by default. */
   readonly seed?: number;
+  /** Always read the same part of a sample that could be read in parts (evaluation); off by default. */
+  readonly still?: boolean;
   /** Another order each epoch; on by default. */
   readonly shuffle?: boolean;
   /** Leave out the last batch of an epoch where it is not full; on by default. */
@@ -110,7 +112,7 @@ export async function createLoader(dataset: Dataset, options: LoaderOptions): Pr
       `${dataset.name}: a batch of ${batchSize} is more than its ${length} ${many}; set a smaller batch size`,
     );
   }
-  const plan = makePlan(dataset, options.views ?? [{ transforms: [] }], seed);
+  const plan = makePlan(dataset, options.views ?? [{ transforms: [] }], seed, options.still ?? false);
   const threading = inNode && options.threads !== 0 ? await loadThreading() : undefined;
   const threads = threading ? (options.threads ?? threading.defaultThreads()) : 0;
   const prefetch = Math.max(1, threads, options.prefetch ?? 2);
@@ -235,9 +237,10 @@ export async function createLoader(dataset: Dataset, options: LoaderOptions): Pr
   };
 }
 
-function makePlan(dataset: Dataset, views: readonly ViewOptions[], seed: number): BatchPlan {
+function makePlan(dataset: Dataset, views: readonly ViewOptions[], seed: number, still: boolean): BatchPlan {
   return {
     seed,
+    still,
     length: dataset.length,
     samples: wordsOf(dataset).many,
     views: views.map(({ count = 1, ...preparation }, v) => {

@@ -1,6 +1,8 @@
 import type { Random } from '../base/random.js';
 import type { Field, Fields } from '../data/preparation.js';
 import { input, type Tensor } from '../graph/tensor.js';
+import type { SkeletonConfig } from '../nn/skeleton.js';
+import type { TextConfig } from '../nn/text.js';
 import type { Module } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
 import type { BackboneConfig } from './backbone.js';
@@ -63,7 +65,10 @@ export function maskedSamples({ context, targets }: Feeds): MaskedSample[] {
 export type Inputs = Readonly<Record<string, Tensor>>;
 
 /** What an encoder is built from, as plain data. */
-export type Architecture = BackboneConfig;
+export type Architecture =
+  | BackboneConfig
+  | ({ readonly kind: 'skeleton' } & SkeletonConfig)
+  | ({ readonly kind: 'text' | 'llm'; readonly tokens: number } & TextConfig);
 
 /** A frozen encoder as evaluation and export see it, whatever its samples are. */
 export interface Encoder {

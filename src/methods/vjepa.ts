@@ -6,11 +6,20 @@ import { batchedGather } from '../graph/ops/index.js';
 import { concat, split } from '../graph/ops/move.js';
 import { mean, variance } from '../graph/ops/reduce.js';
 import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
-import { type Grid3d, type MultiBlock3dEntry, sampleMultiBlock3d } from '../masking/multiblock3d.js';
+import {
+  checkMultiBlock3d,
+  type Grid3d,
+  type MultiBlock3dEntry,
+  RELEASED_MULTIBLOCK_3D,
+  sampleMultiBlock3d,
+} from '../masking/multiblock3d.js';
 import { type PredictorConfig, predictorSpec, predictPair } from '../nn/predictor.js';
 import { tokenGrid, type VitConfig, vitRepresentation, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule } from '../nn/weights.js';
+import { vitBackbone } from './backbone.js';
 import { normaliseTargets } from './masked.js';
+import { type Method, maskedSamples, type Regularizer } from './method.js';
+import { regularize } from './regularize.js';
 
 /**
  * V-JEPA: Bardes et al., Revisiting Feature Prediction for Learning Visual Representations from Video (2024). From the
@@ -99,6 +108,8 @@ export interface VjepaForward {
   readonly representation: Tensor;
   /** For each mask the prediction and its target, [batch, hidden, width] each; no gradient flows into the target. */
   readonly pairs: readonly { readonly prediction: Tensor; readonly target: Tensor }[];
+  /** For each mask the context encoder's tokens [batch, visible, width]. */
+  readonly contexts: readonly Tensor[];
 }
 
 /**
@@ -127,9 +138,9 @@ export function vjepa(
     const prediction = scope(`predictor ${i}`, () =>
       predictPair(tokens, context, target, modules.predictor.weights, config.predictor, { maskIndex: maskToken(i) }),
     );
-    return { prediction, target: batchedGather(representation, target) };
+    return { context: tokens, prediction, target: batchedGather(representation, target) };
   });
-  return { representation, pairs };
+  return { representation, pairs, contexts: pairs.map(({ context }) => context) };
 }
 
 /** What predictions are compared with: the normalised representation of whole clips; no gradient flows into it. */
@@ -156,3 +167,47 @@ export const predictionStd = (predictions: readonly Tensor[]): Tensor =>
 /** Mean of relu(1 - std): a regulariser of weight 0 in all released runs. */
 export const varianceRegularizer = (predictions: readonly Tensor[]): Tensor =>
   mean(relu(sub(1, predictionStd(predictions))));
+
+export interface VjepaTraining extends VjepaConfig {
+  /** Those of the released models by default. */
+  readonly masks?: readonly MultiBlock3dEntry[];
+  readonly exponent: number;
+  /** Beside the moving average, on the pooled context of each mask; `none` in the paper. */
+  readonly regularizer: Regularizer;
+}
+
+/** V-JEPA as a trainer runs it. */
+export function vjepaMethod(config: VjepaTraining): Method {
+  const { masks: entries = RELEASED_MULTIBLOCK_3D, exponent, regularizer } = config;
+  const modules = vjepaModules(config);
+  const grid = tokenGrid(config.encoder) as Grid3d;
+  checkMultiBlock3d(grid, entries);
+  const { pairs, contexts } = vjepa(vjepaInputs(config, entries.length), modules, config);
+  const energy = vjepaLoss(pairs, exponent);
+  const regular = regularize(
+    contexts.map((tokens) => mean(tokens, 1)),
+    regularizer,
+  );
+  return {
+    name: 'vjepa',
+    trained: [modules.encoder, modules.predictor],
+    followers: [{ module: modules.target, online: modules.encoder }],
+    loss: regular.loss ? add(energy, regular.loss) : energy,
+    scalars: { prediction: energy, ...regular.scalars },
+    pair: pairs[0],
+    views: [1],
+    feeds: ({ views: [{ clips }] }, random) => ({
+      clips: { ...clips, shape: clips.shape.toSpliced(1, 1) },
+      ...vjepaMasks(grid, entries, clips.shape[0], random),
+      ...regular.feeds(random),
+    }),
+    encoder: vitBackbone(modules.target, config.encoder),
+    masks: (feeds) => maskedSamples({ context: oneSet(feeds['context.0']), targets: oneSet(feeds['target.0']) }),
+  };
+}
+
+/** [batch, tokens] -> [batch, 1, tokens] */
+const oneSet = <T extends { readonly shape: readonly number[] }>(indices: T): T => ({
+  ...indices,
+  shape: [indices.shape[0], 1, indices.shape[1]],
+});

@@ -1,6 +1,6 @@
 import { sizeOf } from '../base/tensor.js';
 import type { RawImage } from '../data/dataset.js';
-import type { PreparationInput } from '../data/plans.js';
+import type { ImageInput, PreparationInput } from '../data/plans.js';
 import type { Fields } from '../data/preparation.js';
 import type { TransformInput } from '../data/transforms.js';
 
@@ -20,7 +20,7 @@ export interface TokenLayout {
 }
 
 export function lookOf(preparation: PreparationInput): Look {
-  return imageLook(preparation.transforms);
+  return imageLook((preparation as ImageInput).transforms);
 }
 
 const identity = (count: number): Int32Array => Int32Array.from({ length: count }, (_, i) => i);

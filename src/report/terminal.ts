@@ -14,6 +14,8 @@ export interface ProgressStream {
 export interface ProgressOptions {
   /** Steps of the whole run; absent where the run ends by the clock. */
   readonly total?: number;
+  /** What the run goes through; `images` by default. */
+  readonly samples?: string;
   readonly stream: ProgressStream;
   /** For `NO_COLOR`, `FORCE_COLOR` and `TERM`. Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
@@ -30,6 +32,8 @@ export interface ProgressUpdate {
   readonly fraction?: number;
   readonly loss?: number;
   readonly samplesPerSecond?: number;
+  /** What the run goes through. */
+  readonly samples?: string;
   readonly etaSeconds?: number;
   /** Signs of collapse, named as in `CollapseSigns`. */
   readonly rankme?: number;
@@ -107,7 +111,7 @@ export function createProgress(options: ProgressOptions): Progress {
       if (isDone) return;
       const before = state?.verdict;
       const known = Object.fromEntries(Object.entries(update).filter(([, value]) => value !== undefined));
-      state = { total: options.total, ...state, ...known, step: update.step };
+      state = { total: options.total, samples: options.samples, ...state, ...known, step: update.step };
       const { verdict } = state;
       const isNews = verdict && verdict.verdict !== before?.verdict && (before || severityOf(verdict) !== 'good');
       isShown = false;
@@ -177,11 +181,16 @@ function share(state: ProgressUpdate): Piece | undefined {
   return [text, text];
 }
 
-function numbers({ loss, samplesPerSecond, etaSeconds }: ProgressUpdate, colors: Colors): (Piece | undefined)[] {
+function numbers(
+  { loss, samplesPerSecond, samples = 'images', etaSeconds }: ProgressUpdate,
+  colors: Colors,
+): (Piece | undefined)[] {
   return [
     named('loss', loss === undefined ? undefined : lossText(loss), colors),
     etaSeconds === undefined ? undefined : painted(`${formatClock(etaSeconds)} left`, (text) => text),
-    samplesPerSecond === undefined ? undefined : painted(`${formatFixed(samplesPerSecond, 0)} images/s`, colors.dim),
+    samplesPerSecond === undefined
+      ? undefined
+      : painted(`${formatFixed(samplesPerSecond, 0)} ${samples}/s`, colors.dim),
   ];
 }
 

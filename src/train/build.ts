@@ -1,62 +1,222 @@
+import { JepaError } from '../base/errors.js';
+import type { SoundInput } from '../data/audio/preparation.js';
 import { VIEW_PARAMETERS } from '../data/pipeline.js';
 import type { PreparationInput } from '../data/plans.js';
+import { openTokenizer, planTexts, type TextInput } from '../data/text/plan.js';
+import type { TextPlan } from '../data/text/preparation.js';
 import { parseTransforms, type TransformInput } from '../data/transforms.js';
+import { type ClipTransformInput, parseClipTransform, pretrainClips } from '../data/video/transforms.js';
+import { A_JEPA_MASKS } from '../masking/spectrogram.js';
+import { A_JEPA, AUDIO_JEPA, AUDIO_STUDY, audioJepaMethod, audioVit } from '../methods/audio-jepa.js';
 import type { BackboneConfig } from '../methods/backbone.js';
 import { ijepaMethod, ijepaPredictor } from '../methods/ijepa.js';
 import { lejepa } from '../methods/lejepa.js';
+import { llmJepaMethod } from '../methods/llm-jepa.js';
 import type { Method } from '../methods/method.js';
+import { SJEPA_OPTIONS, sjepaMethod, sjepaPredictor } from '../methods/s-jepa.js';
+import { TEXT_DISTANCE, textJepaMethod, textJepaOptions, textJepaPredictor } from '../methods/text-jepa.js';
 import { viewJepa } from '../methods/viewjepa.js';
+import { vjepaMethod, vjepaPredictor } from '../methods/vjepa.js';
+import { skeletonConfig } from '../nn/skeleton.js';
+import { textConfig } from '../nn/text.js';
 import { vitConfig } from '../nn/vit.js';
 import type { Config } from './config.js';
+import type { DataFacts } from './facts.js';
 
-export const imageSizeOf = ({ data: { size } }: Config): readonly [number, number] =>
+type DataOf<K extends Config['data']['kind']> = Extract<Config['data'], { kind: K }>;
+
+/** The part of a configuration about data of a kind; `parseConfig` has seen to it that method and data go together. */
+function dataOf<K extends Config['data']['kind']>({ data }: Config, kind: K): DataOf<K> {
+  if (data.kind !== kind) throw new JepaError(`data.kind: ${data.kind} where ${kind} is needed`);
+  return data as DataOf<K>;
+}
+
+const imageSizeOf = ({ size }: DataOf<'image'>): readonly [number, number] =>
   typeof size === 'number' ? [size, size] : size;
 
-/** Builds the method that a configuration names. */
-export function buildMethod(config: Config): Method {
+/** Builds the method that a configuration names, for data of which `facts` are known. */
+export function buildMethod(config: Config, facts: DataFacts = {}): Method {
   const { method } = config;
-  const imageSize = imageSizeOf(config);
-  const { channels } = config.data;
-  const backbone = (encoder: Extract<Config['method'], { name: 'lejepa' }>['encoder']): BackboneConfig =>
-    encoder.kind === 'vit'
-      ? { ...vitConfig({ ...encoder, imageSize, channels }), kind: 'vit' }
-      : { ...encoder, imageSize, channels };
   switch (method.name) {
     case 'ijepa': {
-      const encoder = vitConfig({ ...method.encoder, imageSize, channels });
+      const encoder = vitConfig({ ...method.encoder, ...imagesOf(config) });
       const { width, depth, heads } = method.predictor;
       const predictor = { ...ijepaPredictor(encoder, width, depth), ...(heads === undefined ? {} : { heads }) };
       const { masks, distance, regularizer, dropPath, rescale } = method;
       return ijepaMethod({ encoder, predictor, masks, distance, regularizer, dropPath, rescale });
     }
     case 'lejepa':
-      return lejepa({ ...method, encoder: backbone(method.encoder) });
+      return lejepa({ ...method, encoder: backbone(method.encoder, config) });
     case 'viewjepa':
       return viewJepa({
         ...method,
-        encoder: backbone(method.encoder),
+        encoder: backbone(method.encoder, config),
         parameters: method.conditioned ? VIEW_PARAMETERS : 0,
       });
+    case 'vjepa': {
+      const { size, channels, frames } = dataOf(config, 'video');
+      const encoder = vitConfig({ ...method.encoder, imageSize: size, channels, frames, positions: 'uniform' });
+      const { masks, exponent, regularizer } = method;
+      const predictor = vjepaPredictor(encoder, masks?.length, method.predictor.width, method.predictor.depth);
+      return vjepaMethod({ encoder, predictor, masks, exponent, regularizer });
+    }
+    case 'audio-jepa': {
+      const { features } = dataOf(config, 'sound');
+      const imageSize = shapeOfFeatures(features);
+      const encoder = audioVit({ ...method.encoder, imageSize });
+      const { width, depth, heads } = method.predictor;
+      const predictor = { ...ijepaPredictor(encoder, width, depth), ...(heads === undefined ? {} : { heads }) };
+      const { options, distance } = { 'audio-jepa': AUDIO_JEPA, 'a-jepa': A_JEPA, study: AUDIO_STUDY }[method.targets];
+      const masks = method.masks.kind === 'curriculum' ? A_JEPA_MASKS : method.masks;
+      const { regularizer, dropPath, rescale } = method;
+      return audioJepaMethod({ encoder, predictor, masks, options, distance, regularizer, dropPath, rescale });
+    }
+    case 's-jepa': {
+      const { frames, view } = dataOf(config, 'skeleton');
+      const encoder = skeletonConfig({ ...method.encoder, frames, joints: factOf(facts, 'joints') });
+      const [targets, predictions] = method.temperatures;
+      return sjepaMethod({
+        encoder,
+        predictor: sjepaPredictor(encoder, method.predictor),
+        views: view !== null,
+        masks: method.masks,
+        options: {
+          ...SJEPA_OPTIONS,
+          normalisation: { kind: 'softmax', temperature: targets, momentum: method.centre },
+        },
+        distance: { kind: 'cross-entropy', temperature: predictions },
+      });
+    }
+    case 'text-jepa': {
+      const { tokens } = dataOf(config, 'text');
+      const encoder = textConfig({ ...method.encoder, ...vocabularyOf(facts), maxTokens: tokens, causal: false });
+      return textJepaMethod({
+        encoder,
+        tokens,
+        predictor: textJepaPredictor(encoder, method.predictor.width, method.predictor.depth),
+        options: textJepaOptions(method.layers ?? Math.max(1, encoder.depth - 1)),
+        distance: TEXT_DISTANCE,
+        masks: method.masks,
+        regularizer: method.regularizer,
+      });
+    }
+    case 'llm-jepa': {
+      const plan = planTexts(textInput(config, facts), 'data') as TextPlan & Required<Pick<TextPlan, 'dialogue'>>;
+      const model = textConfig({
+        ...method.encoder,
+        ...vocabularyOf(facts),
+        maxTokens: 2 * plan.tokens,
+        causal: true,
+      });
+      const { distance, gamma, lambda, dropout } = method;
+      return llmJepaMethod({ model, distance, gamma, lambda, dropout, form: 'separate' }, plan);
+    }
   }
 }
 
-/** How each kind of training view is made. By default the image in the encoder's size, as the paper of the method crops it. */
-export function trainingPreparations(config: Config, kinds: number): PreparationInput[] {
-  const [height, width] = imageSizeOf(config);
-  const given = config.data.views as TransformInput[][] | undefined;
-  const crop: TransformInput[] = [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }];
-  const views = given ?? Array.from({ length: kinds }, () => crop);
-  views.forEach((steps, i) => {
-    parseTransforms(steps, `data.views[${i}]`);
-  });
-  return views.map((transforms) => ({ transforms }));
+const imagesOf = (config: Config) => {
+  const data = dataOf(config, 'image');
+  return { imageSize: imageSizeOf(data), channels: data.channels };
+};
+
+function backbone(encoder: Extract<Config['method'], { name: 'lejepa' }>['encoder'], config: Config): BackboneConfig {
+  const images = imagesOf(config);
+  return encoder.kind === 'vit' ? { ...vitConfig({ ...encoder, ...images }), kind: 'vit' } : { ...encoder, ...images };
+}
+
+function factOf<K extends keyof DataFacts>(facts: DataFacts, name: K): NonNullable<DataFacts[K]> {
+  const fact = facts[name];
+  if (fact === undefined) throw new JepaError(`data: its ${name} must be known before a method is built`);
+  return fact;
+}
+
+const vocabularyOf = (facts: DataFacts): { vocabulary: number } => ({
+  vocabulary: openTokenizer(factOf(facts, 'tokenizer'), 'data').size,
+});
+
+/** [frames, mels] of the spectrograms. */
+function shapeOfFeatures(features: SoundInput['features']): readonly [number, number] {
+  if (features === 'audiomae') return [1024, 128];
+  if (features === 'audiojepa') return [256, 128];
+  return [features.frames, features.mels];
+}
+
+// --- how samples are prepared -----------------------------------------------------------------------------------------
+
+/** How each kind of training view is made. By default images and clips are cropped as the paper of the method does. */
+export function trainingPreparations(config: Config, facts: DataFacts, kinds: number): PreparationInput[] {
+  const { data } = config;
+  switch (data.kind) {
+    case 'image': {
+      const [height, width] = imageSizeOf(data);
+      const given = data.views as TransformInput[][] | undefined;
+      const crop: TransformInput[] = [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }];
+      const views = given ?? Array.from({ length: kinds }, () => crop);
+      views.forEach((steps, i) => {
+        parseTransforms(steps, `data.views[${i}]`);
+      });
+      return views.map((transforms) => ({ transforms }));
+    }
+    case 'video': {
+      const given = data.view && { kind: 'train', size: data.size, ...data.view };
+      const transform = parseClipTransform(given ?? pretrainClips(data.size), 'data.view');
+      return [{ kind: 'video', transform }];
+    }
+    case 'sound':
+      return [soundInput(data, facts, 'random')];
+    case 'skeleton': {
+      const { frames, centre, upright, crop, view } = data;
+      return [{ kind: 'skeleton', frames, centre, upright, crop, ...(view && { view }) }];
+    }
+    case 'text':
+      return [textInput(config, facts)];
+  }
 }
 
 /** How samples are prepared for a frozen encoder. */
-export function evaluationPreparation(config: Config): PreparationInput {
-  const given = config.data.evaluation as TransformInput[] | undefined;
-  const [height, width] = imageSizeOf(config);
-  const steps = given ?? [{ kind: 'resize', size: [height, width], fit: 'stretch' }];
-  parseTransforms(steps, 'data.evaluation');
-  return { transforms: steps };
+export function evaluationPreparation(config: Config, facts: DataFacts): PreparationInput {
+  const { data } = config;
+  switch (data.kind) {
+    case 'image': {
+      const given = data.evaluation as TransformInput[] | undefined;
+      const [height, width] = imageSizeOf(data);
+      const transforms = given ?? [{ kind: 'resize', size: [height, width], fit: 'stretch' }];
+      parseTransforms(transforms, 'data.evaluation');
+      return { transforms };
+    }
+    case 'video': {
+      const { mean, std } = (data.view ?? {}) as Pick<ClipTransformInput, 'mean' | 'std'>;
+      const given = {
+        kind: 'evaluate',
+        size: data.size,
+        ...(mean && { mean }),
+        ...(std && { std }),
+        ...data.evaluation,
+      };
+      return { kind: 'video', transform: parseClipTransform(given, 'data.evaluation') };
+    }
+    case 'sound':
+      return soundInput(data, facts, 'middle');
+    case 'skeleton': {
+      const { frames, centre, upright } = data;
+      return { kind: 'skeleton', frames, centre, upright };
+    }
+    case 'text':
+      return textInput(config, facts);
+  }
+}
+
+/** How recordings become features; their statistics are those of the data where none are given. */
+export function soundInput(
+  { seconds, features, statistics }: DataOf<'sound'>,
+  facts: DataFacts = {},
+  crop: SoundInput['crop'] = 'random',
+): SoundInput {
+  return { kind: 'sound', seconds, crop, features, statistics: statistics ?? facts.statistics };
+}
+
+function textInput(config: Config, facts: DataFacts): TextInput {
+  const { tokens } = dataOf(config, 'text');
+  const pairs = config.method.name === 'llm-jepa';
+  return { kind: 'text', tokens, tokenizer: factOf(facts, 'tokenizer'), ...(pairs && { pairs }) };
 }

@@ -4,10 +4,11 @@ import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
 import { parseSafetensors, safetensorsPieces } from '../hub/safetensors.js';
-import type { Config } from './config.js';
+import { type Config, parseConfig } from './config.js';
+import type { DataFacts } from './facts.js';
 
 /**
- * Checkpoints: `state-<step>.safetensors` (weights by name, optimizer state as `slot/<name>/<parameter>`) and
+ * Checkpoints: `state-<step>.safetensors` (weights by name, optimizer state as `slot/<name>/<parameter>`, `memory/<name>`) and
  * `state-<step>.json`, written after it. A step counts once its JSON file is there, so that a run killed at any moment
  * leaves the last complete one. Older steps are removed afterwards.
  */
@@ -24,21 +25,27 @@ export interface CheckpointMeta {
   /** Seconds of training so far. */
   readonly seconds: number;
   readonly config: Config;
+  /** What was learned of the data before training. */
+  readonly facts: DataFacts;
 }
 
 export interface Checkpoint {
   readonly meta: CheckpointMeta;
   readonly weights: Map<string, HostTensor<'float32'>>;
   readonly slots: Map<string, HostTensor<'float32'>>;
+  /** What lives from step to step beside them (`Method.memory`). */
+  readonly memory: Map<string, HostTensor<'float32'>>;
 }
 
 const SLOT = 'slot/';
+const MEMORY = 'memory/';
 const name = (step: number): string => `state-${String(step).padStart(8, '0')}`;
 
-export function saveCheckpoint(folder: string, { meta, weights, slots }: Checkpoint): void {
+export function saveCheckpoint(folder: string, { meta, weights, slots, memory }: Checkpoint): void {
   withFileErrors('create', folder, () => fs.mkdirSync(folder, { recursive: true }));
   const tensors = new Map<string, HostTensor>(weights);
   for (const [key, value] of slots) tensors.set(`${SLOT}${key}`, value);
+  for (const [key, value] of memory) tensors.set(`${MEMORY}${key}`, value);
   writeFileAtomic(
     join(folder, `${name(meta.step)}.safetensors`),
     safetensorsPieces(tensors, { format: 'jepa', step: String(meta.step) }),
@@ -76,7 +83,8 @@ export function readCheckpointMeta(folder: string): CheckpointMeta {
   }
   if (meta.format !== 1)
     throw new JepaError(`${path}: checkpoint format ${meta.format} is not known; use the version that wrote it`);
-  return meta;
+  // Runs of before the first modality beside images know nothing of kinds of data.
+  return { ...meta, config: parseConfig(meta.config, () => `${path}:`), facts: meta.facts ?? {} };
 }
 
 export function loadCheckpoint(folder: string): Checkpoint {
@@ -85,11 +93,13 @@ export function loadCheckpoint(folder: string): Checkpoint {
   const bytes = withFileErrors('read', `${path}.safetensors`, () => fs.readFileSync(`${path}.safetensors`));
   const weights = new Map<string, HostTensor<'float32'>>();
   const slots = new Map<string, HostTensor<'float32'>>();
+  const memory = new Map<string, HostTensor<'float32'>>();
   for (const [key, value] of parseSafetensors(bytes)) {
     if (value.dtype !== 'float32') throw new JepaError(`${path}.safetensors: ${key} is ${value.dtype}, not float32`);
     const tensor = value as HostTensor<'float32'>;
     if (key.startsWith(SLOT)) slots.set(key.slice(SLOT.length), tensor);
+    else if (key.startsWith(MEMORY)) memory.set(key.slice(MEMORY.length), tensor);
     else weights.set(key, tensor);
   }
-  return { meta, weights, slots };
+  return { meta, weights, slots, memory };
 }

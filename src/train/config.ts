@@ -49,6 +49,12 @@ const masks = z.strictObject({
   coverEdges: z.boolean().default(false),
 });
 
+const textEncoder = z.strictObject({
+  width: whole.default(128),
+  depth: whole.default(4),
+  heads: whole.default(4),
+});
+
 const methodSchema = z.discriminatedUnion('name', [
   z.strictObject({
     name: z.literal('ijepa'),
@@ -81,30 +87,213 @@ const methodSchema = z.discriminatedUnion('name', [
     prediction: positive.default(25),
     regularizer: regularizer.prefault({ kind: 'vicreg' }),
   }),
+  z.strictObject({
+    name: z.literal('vjepa'),
+    encoder: vitEncoder.extend({ tubeletSize: whole.default(2) }).prefault({ kind: 'vit' }),
+    predictor: z.strictObject({ width: whole.default(384), depth: whole.default(12) }).prefault({}),
+    /** Kinds of masks; the released models have a short-range and a long-range one. */
+    masks: z
+      .array(
+        z.strictObject({
+          blocks: whole,
+          spatialScale: pairOf(share),
+          temporalScale: pairOf(share).default([1, 1]),
+          aspect: pairOf(positive).default([0.75, 1.5]),
+          maxTemporalKeep: share.default(1),
+        }),
+      )
+      .min(1)
+      .optional(),
+    /** Exponent of the loss; 1 is the L1 distance. */
+    exponent: positive.default(1),
+    regularizer: regularizer.default({ kind: 'none' }),
+  }),
+  z.strictObject({
+    name: z.literal('audio-jepa'),
+    encoder: vitEncoder.prefault({ kind: 'vit' }),
+    predictor: z
+      .strictObject({ width: whole.default(384), depth: whole.default(6), heads: whole.optional() })
+      .prefault({}),
+    masks: z
+      .discriminatedUnion('kind', [
+        z.strictObject({ kind: z.literal('random'), ratio: pairOf(share).default([0.4, 0.6]) }),
+        z.strictObject({ kind: z.literal('blocks'), ...masks.shape }),
+        z.strictObject({
+          kind: z.literal('stripes'),
+          stripes: whole.default(3),
+          scale: pairOf(share).default([0.05, 0.075]),
+        }),
+        z.strictObject({ kind: z.literal('future'), context: whole, segment: whole, horizons: whole.default(1) }),
+        /** A-JEPA's curriculum from blocks to stripes. */
+        z.strictObject({ kind: z.literal('curriculum') }),
+      ])
+      .prefault({ kind: 'random' }),
+    /** What is done with targets, and their distance: as Audio-JEPA, A-JEPA or Riou et al. */
+    targets: z.enum(['audio-jepa', 'a-jepa', 'study']).default('audio-jepa'),
+    regularizer: regularizer.default({ kind: 'none' }),
+    dropPath: z.number().min(0).lt(1).default(0),
+    rescale: z.boolean().default(false),
+  }),
+  z.strictObject({
+    name: z.literal('s-jepa'),
+    encoder: z
+      .strictObject({
+        segment: whole.default(4),
+        width: whole.default(256),
+        depth: whole.default(8),
+        heads: whole.default(8),
+      })
+      .prefault({}),
+    predictor: z
+      .strictObject({ width: whole.optional(), depth: whole.default(5), heads: whole.optional() })
+      .prefault({}),
+    masks: z
+      .discriminatedUnion('kind', [
+        z.strictObject({ kind: z.literal('motion'), ratio: share.default(0.9), temperature: positive.default(0.8) }),
+        z.strictObject({ kind: z.literal('proportional'), ratio: share.default(0.9) }),
+        z.strictObject({ kind: z.literal('random'), ratio: share.default(0.9) }),
+        z.strictObject({ kind: z.literal('joints'), ratio: share.default(0.5) }),
+        z.strictObject({ kind: z.literal('future'), ratio: share.default(0.5) }),
+      ])
+      .prefault({ kind: 'motion' }),
+    /** Temperatures of targets and predictions, and momentum of the centre. */
+    temperatures: pairOf(positive).default([0.06, 0.1]),
+    centre: share.default(0.9),
+  }),
+  z.strictObject({
+    name: z.literal('text-jepa'),
+    encoder: textEncoder.prefault({}),
+    predictor: z.strictObject({ width: whole.default(64), depth: whole.default(2) }).prefault({}),
+    masks: z.strictObject({ length: whole.default(4), ratio: share.default(0.35) }).prefault({}),
+    /** Last layers whose mean is the target. */
+    layers: whole.optional(),
+    regularizer: regularizer.prefault({ kind: 'vicreg' }),
+  }),
+  z.strictObject({
+    name: z.literal('llm-jepa'),
+    encoder: textEncoder.prefault({}),
+    distance: z.enum(['cosine', 'l2', 'mse', 'infonce']).default('cosine'),
+    gamma: positive.default(1),
+    lambda: z.number().min(0).default(1),
+    dropout: z.number().min(0).lt(1).default(0),
+  }),
 ]);
 
+/** What every kind of data has. */
+const common = {
+  /** Held-out data for the probes; by default the data set's own test part, or a tenth of it. */
+  test: z.string().optional(),
+  /** Options of a procedural set: `count`, `seed`, ... */
+  options: z.record(z.string(), z.unknown()).optional(),
+  /** Samples that may be unreadable before training stops; 0: the first stops it. By default 1 %, at least 10. */
+  maxCorrupt: z.number().int().min(0).optional(),
+  /** Threads that decode and prepare. */
+  threads: z.number().int().min(0).optional(),
+  /** Folder for decoded images and frames. */
+  cache: z.string().optional(),
+};
+const plain = z.record(z.string(), z.unknown());
+
+const dataSchema = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('image'),
+    /** `glyphs`, or the path of a folder, file or shard pattern. */
+    source: z.string().default('glyphs'),
+    /** [height, width] of the encoder's images, or one number for a square. */
+    size: z.union([whole, pairOf(whole)]).default(224),
+    channels: z.union([z.literal(1), z.literal(3)]).default(3),
+    /** Transforms of the training views, one list for each kind of view. */
+    views: z.array(transforms).min(1).optional(),
+    /** Transforms before the encoder in evaluation. */
+    evaluation: transforms.optional(),
+    ...common,
+  }),
+  z.strictObject({
+    kind: z.literal('video'),
+    /** `procedural:motions` and the like, or the path of a folder of videos, a list or one video. */
+    source: z.string().default('procedural:motions'),
+    /** Frames of a clip, and how far apart they are in the video. */
+    frames: whole.default(16),
+    frameStep: whole.default(4),
+    /** Side of the encoder's square frames. */
+    size: whole.default(224),
+    channels: z.union([z.literal(1), z.literal(3)]).default(3),
+    /** How training clips and those of evaluation are cropped and normalised (`clipTransformSchema`). */
+    view: plain.optional(),
+    evaluation: plain.optional(),
+    ...common,
+  }),
+  z.strictObject({
+    kind: z.literal('sound'),
+    /** `procedural:tones`, or the path of a folder of recordings. */
+    source: z.string().default('procedural:tones'),
+    sampleRate: whole.optional(),
+    /** Length of a clip. */
+    seconds: positive.default(2),
+    features: z
+      .union([
+        z.enum(['audiomae', 'audiojepa']),
+        z.strictObject({
+          frames: whole,
+          mels: whole,
+          low: positive.optional(),
+          high: positive.optional(),
+        }),
+      ])
+      .default({ frames: 128, mels: 64 }),
+    /** Mean and standard deviation of the features; by default those of the training data. */
+    statistics: z.strictObject({ mean: z.number(), std: positive }).optional(),
+    ...common,
+  }),
+  z.strictObject({
+    kind: z.literal('skeleton'),
+    /** `procedural:stick-figures`, or the path of a folder of `.skeleton` files. */
+    source: z.string().default('procedural:stick-figures'),
+    /** Frames that every recording is resampled to. */
+    frames: whole.default(120),
+    centre: z.enum(['frame', 'first', 'none']).default('frame'),
+    upright: z.boolean().default(false),
+    /** Share of the recording that is shown in training. */
+    crop: z.tuple([share, share]).default([0.5, 1]),
+    /** The changed view for the context encoder; null leaves it out. */
+    view: z
+      .strictObject({
+        rotation: z.number().min(0).optional(),
+        mirror: share.optional(),
+        shift: z.number().min(0).optional(),
+      })
+      .nullable()
+      .prefault({}),
+    ...common,
+  }),
+  z.strictObject({
+    kind: z.literal('text'),
+    /** `procedural:grammar`, or the path of a text or JSONL file, or of a folder of them. */
+    source: z.string().default('procedural:grammar'),
+    /** How `.txt` files are cut into texts. */
+    split: z.enum(['paragraphs', 'lines', 'file']).default('paragraphs'),
+    /** Tokens of a row. */
+    tokens: whole.default(128),
+    /** Tokens of the vocabulary that is learned from the training data. */
+    vocabulary: whole.default(1024),
+    ...common,
+  }),
+]);
+
+/** Kinds of data that a method learns from. */
+export const DATA_OF_METHOD: Readonly<Record<Config['method']['name'], Config['data']['kind']>> = {
+  ijepa: 'image',
+  lejepa: 'image',
+  viewjepa: 'image',
+  vjepa: 'video',
+  'audio-jepa': 'sound',
+  's-jepa': 'skeleton',
+  'text-jepa': 'text',
+  'llm-jepa': 'text',
+};
+
 export const configSchema = z.strictObject({
-  /** `glyphs`, or the path of a folder, file or shard pattern. */
-  data: z
-    .strictObject({
-      source: z.string().default('glyphs'),
-      /** Held-out data for the probes; by default the data set's own test part, or a tenth of it. */
-      test: z.string().optional(),
-      /** [height, width] of the encoder's images, or one number for a square. */
-      size: z.union([whole, pairOf(whole)]).default(224),
-      channels: z.union([z.literal(1), z.literal(3)]).default(3),
-      /** Transforms of the training views, one list for each kind of view. */
-      views: z.array(transforms).min(1).optional(),
-      /** Transforms before the encoder in evaluation. */
-      evaluation: transforms.optional(),
-      /** Images that may be unreadable before training stops; 0: the first stops it. By default 1 %, at least 10. */
-      maxCorrupt: z.number().int().min(0).optional(),
-      /** Threads that decode and transform. */
-      threads: z.number().int().min(0).optional(),
-      /** Folder for decoded images. */
-      cache: z.string().optional(),
-    })
-    .prefault({}),
+  data: dataSchema.prefault({ kind: 'image' }),
   method: methodSchema.prefault({ name: 'ijepa' }),
   optimizer: z
     .strictObject({
@@ -155,13 +344,29 @@ export type ConfigInput = z.input<typeof configSchema>;
 export type PlaceOf = (path: readonly PropertyKey[]) => string;
 
 /** Checks a configuration and fills in its defaults. Throws `UsageError`, one line for each problem. */
-export function parseConfig(input: unknown, placeOf: PlaceOf = () => 'configuration:'): Config {
+export function parseConfig(given: unknown, placeOf: PlaceOf = () => 'configuration:'): Config {
+  const input = withKind(given);
   const result = configSchema.safeParse(input);
-  if (result.success) return result.data;
+  if (result.success) {
+    const { data, method } = result.data;
+    const wanted = DATA_OF_METHOD[method.name];
+    if (data.kind === wanted) return result.data;
+    throw new UsageError(
+      `${placeOf(['data', 'kind'])} data.kind: ${method.name} learns from data of kind ${wanted}, not ${data.kind}`,
+    );
+  }
   const pathOf = (issue: Issue) => (issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path);
   throw new UsageError(
     result.error.issues.map((issue) => `${placeOf(pathOf(issue))} ${explain(issue, input)}`).join('\n'),
   );
+}
+
+/** Data are images unless they say otherwise. */
+function withKind(input: unknown): unknown {
+  const isObject = (value: unknown): value is Record<string, unknown> =>
+    typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (!isObject(input) || !isObject(input.data) || input.data.kind !== undefined) return input;
+  return { ...input, data: { kind: 'image', ...input.data } };
 }
 
 type Issue = z.core.$ZodIssue;

@@ -4,6 +4,7 @@ import { openFileAtomic, withFileErrors, writeFileAtomic } from '../base/atomic.
 import { JepaError, UsageError } from '../base/errors.js';
 import { float32, type HostTensor } from '../base/tensor.js';
 import { type Dataset, sampleName } from '../data/dataset.js';
+import { isImages } from '../data/plans.js';
 import { parseTransforms } from '../data/transforms.js';
 import { npyHeader } from '../hub/npy.js';
 import { embeddingsWriter } from '../hub/parquet.js';
@@ -41,7 +42,9 @@ export const FINGERPRINT = 'encoder fingerprint';
 export function fingerprint({ encoder, weights, preparation }: FrozenEncoder): string {
   const hash = createHash('sha256');
   const architecture = Object.entries(encoder.architecture).sort(([a], [b]) => (a < b ? -1 : 1));
-  hash.update(JSON.stringify([architecture, parseTransforms(preparation.transforms)]));
+  hash.update(
+    JSON.stringify([architecture, isImages(preparation) ? parseTransforms(preparation.transforms) : preparation]),
+  );
   const { prefix } = encoder.module;
   for (const name of [...weights.keys()].sort()) {
     const { data } = weights.get(name) as HostTensor<'float32'>;

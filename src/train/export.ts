@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
-import type { PreparationInput } from '../data/plans.js';
+import { isImages, type PreparationInput } from '../data/plans.js';
 import { parseTransforms } from '../data/transforms.js';
 import { lowerGraph, reachable } from '../graph/lower.js';
 import { ELEMENT_TYPES, EXTERNAL_LIMIT, encodeModel, type OnnxTensor } from '../graph/onnx.js';
@@ -105,7 +105,7 @@ function writeFolder(
 ): string[] {
   const { prefix } = frozen.encoder.module;
   const weights = new Map(Array.from(frozen.weights, ([name, value]) => [name.slice(prefix.length), value]));
-  const transforms = parseTransforms(frozen.preparation.transforms);
+  const transforms = isImages(frozen.preparation) ? parseTransforms(frozen.preparation.transforms) : [];
   const model = { config, weights, transforms, ...(classifier && { classifier, labels: classifier.classes }) };
   writeHuggingFaceFolder(folder, model, { dtype, maxShardBytes, extra });
   return fs
@@ -181,6 +181,7 @@ function metadataOf(
 }
 
 function preparationFacts({ inputs }: Encoder, preparation: PreparationInput): Record<string, string> {
+  if (!isImages(preparation)) return { preparation: JSON.stringify(preparation) };
   const size = inputs[0].shape.join(' x ');
   return {
     image: `${size}, values 0 to 1 before the transforms' normalisation`,

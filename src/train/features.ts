@@ -74,18 +74,24 @@ export interface SampleBatch {
   readonly asked: number;
 }
 
+export interface SampleOptions extends Omit<FeatureOptions, 'layers' | 'preparation'> {
+  /** Always the same part of what can be read in parts. Default: true. */
+  readonly still?: boolean;
+}
+
 /** The samples of a data set in order. */
 export async function* sampleBatches(
   dataset: Dataset,
   preparation: PreparationInput,
   batchSize: number,
-  { seed, views = 1, threads, maxCorrupt, log }: Omit<FeatureOptions, 'layers' | 'preparation'> = {},
+  { seed, views = 1, still = true, threads, maxCorrupt, log }: SampleOptions = {},
 ): AsyncGenerator<SampleBatch> {
   const size = Math.min(batchSize, dataset.length);
   const loader = await createLoader(dataset, {
     batchSize: size,
     views: [{ count: views, ...preparation }],
     seed,
+    still,
     shuffle: false,
     dropLast: false,
     epochs: 1,
@@ -137,7 +143,8 @@ export async function* featureBatches(
   const batchSize = Math.max(1, Math.floor(perRun / (options.views ?? 1)));
   const preparation = options.preparation ?? source.preparation;
   try {
-    for await (const { fields, indices, asked } of sampleBatches(dataset, preparation, batchSize, options)) {
+    const reading = { ...options, still: options.preparation === undefined };
+    for await (const { fields, indices, asked } of sampleBatches(dataset, preparation, batchSize, reading)) {
       if (!('encoder' in source)) yield { rows: flattened(fields), indices, asked };
       else if (program && indices.length > 0) {
         yield { ...((await program.run(feedsOf(source, fields))).outputs as Outputs), indices, asked };

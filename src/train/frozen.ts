@@ -5,7 +5,7 @@ import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { wordsOf } from '../data/modality.js';
-import { modalityOf, type PreparationInput } from '../data/plans.js';
+import { isImages, modalityOf, type PreparationInput } from '../data/plans.js';
 import { evaluationTransforms, type TransformInput } from '../data/transforms.js';
 import { type CheckpointOptions, loadEncoder, OFFICIAL_LICENCE } from '../hub/encoder-files.js';
 import { makeBackbone } from '../methods/backbone.js';
@@ -15,6 +15,8 @@ import type { Engine, State } from '../runtime/index.js';
 import { buildMethod, evaluationPreparation, trainingPreparations } from './build.js';
 import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
 import type { Config } from './config.js';
+import type { DataFacts } from './facts.js';
+import type { TrainResult } from './loop.js';
 
 /** An encoder with its weights, wherever they came from: what is probed, fine-tuned, used and exported. */
 export interface FrozenEncoder {
@@ -82,6 +84,7 @@ export function imageShape({ name, encoder, preparation }: Pick<FrozenEncoder, '
 
 /** Brings any image to the encoder's size: with a resize where data were expected to have that size already. */
 export function toSize(preparation: PreparationInput, { inputs }: Encoder): PreparationInput {
+  if (!isImages(preparation)) return preparation;
   const { transforms } = preparation;
   if (transforms.some(({ kind }) => ['resize', 'centerCrop', 'randomResizedCrop'].includes(kind))) return preparation;
   const [, height, width] = inputs[0].shape;
@@ -90,18 +93,18 @@ export function toSize(preparation: PreparationInput, { inputs }: Encoder): Prep
 
 function openRun(folder: string): FrozenEncoder {
   const { meta, weights } = loadCheckpoint(folder);
-  const method = buildMethod(meta.config);
-  return frozen(folder, method, weights, meta.config, meta.step);
+  const method = buildMethod(meta.config, meta.facts);
+  return frozen(folder, method, weights, meta.config, meta.facts, meta.step);
 }
 
 /** The encoder of a run that is in memory. */
 export async function trainedEncoder(
-  { method, state, steps }: { readonly method: Method; readonly state: State; readonly steps: number },
+  { method, state, steps, facts }: Pick<TrainResult, 'method' | 'state' | 'steps' | 'facts'>,
   config: Config,
   name: string,
 ): Promise<FrozenEncoder> {
   const names = [...method.encoder.module.tensors.keys()].map((key) => `${method.encoder.module.prefix}${key}`);
-  return frozen(name, method, await state.read(names), config, steps);
+  return frozen(name, method, await state.read(names), config, facts, steps);
 }
 
 function frozen(
@@ -109,6 +112,7 @@ function frozen(
   method: Method,
   weights: ReadonlyMap<string, HostTensor<'float32'>>,
   config: Config,
+  facts: DataFacts,
   steps: number,
 ): FrozenEncoder {
   const { module } = method.encoder;
@@ -126,15 +130,15 @@ function frozen(
     name,
     encoder: method.encoder,
     weights: own,
-    preparation: toSize(evaluationPreparation(config), method.encoder),
-    augmentation: toSize(trainingPreparations(config, method.views.length)[0], method.encoder),
+    preparation: toSize(evaluationPreparation(config, facts), method.encoder),
+    augmentation: toSize(trainingPreparations(config, facts, method.views.length)[0], method.encoder),
     facts: { method: method.name, steps: String(steps) },
   };
 }
 
 /** How samples are augmented for this encoder: as in its training, else by the crops of I-JEPA before its own statistics. */
 export function augmentationOf(frozen: FrozenEncoder): PreparationInput {
-  if (frozen.augmentation) return frozen.augmentation;
+  if (frozen.augmentation || !isImages(frozen.preparation)) return frozen.augmentation ?? frozen.preparation;
   const [height, width] = imageShape(frozen).size;
   const statistics = frozen.preparation.transforms.filter(({ kind }) => kind === 'normalize');
   return { transforms: [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }, ...statistics] };

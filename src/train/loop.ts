@@ -1,6 +1,6 @@
 import { JepaError, UsageError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
-import type { HostTensor } from '../base/tensor.js';
+import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import type { Dataset } from '../data/dataset.js';
 import { type Batch, createLoader, type Loader } from '../data/loader.js';
 import { type Diagnosis, diagnose } from '../eval/collapse.js';
@@ -16,6 +16,7 @@ import { createEngine, type Engine, type Program, type State } from '../runtime/
 import { buildMethod, trainingPreparations } from './build.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { Config } from './config.js';
+import { type DataFacts, dataFacts } from './facts.js';
 import { encoderProgram, encodeSamples, fixedSamples, onlineKnn, pairEnergies } from './measure.js';
 
 /** What is known after a step. */
@@ -93,6 +94,7 @@ export interface LoopOptions {
 
 export interface TrainResult {
   readonly method: Method;
+  readonly facts: DataFacts;
   readonly engine: Engine;
   readonly state: State;
   readonly steps: number;
@@ -118,7 +120,8 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
   if (lengths.length !== 1) throw new UsageError('configuration: train needs exactly one of epochs, steps and minutes');
   const checkpoint = store?.checkpoint;
 
-  const method = buildMethod(config);
+  const facts = checkpoint?.meta.facts ?? (await dataFacts(config, dataset));
+  const method = buildMethod(config, facts);
   const engine = options.engine ?? (await createEngine({ backend: settings.backend, workers: settings.workers }));
   const close = async (): Promise<void> => {
     if (!options.engine) await engine.close();
@@ -137,7 +140,13 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       await program.writeSlots(checkpoint.slots);
     } else await state.write(setup.initial);
 
-    const preparations = trainingPreparations(config, method.views.length);
+    const memory = new Map<string, HostTensor<'float32'>>(
+      Object.entries(method.memory ?? {}).map(([name, { input }]) => {
+        const shape = input.shape as readonly number[];
+        return [name, checkpoint?.memory.get(name) ?? float32(shape, new Float32Array(sizeOf(shape)))];
+      }),
+    );
+    const preparations = trainingPreparations(config, facts, method.views.length);
     loader = await createLoader(dataset, {
       batchSize: settings.batchSize,
       seed: settings.seed,
@@ -167,15 +176,16 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         backend: engine.backend,
         seconds: elapsed(),
         config,
+        facts,
       };
-      const folder = store.save({ meta, weights: await state.read(), slots: await program.readSlots() });
+      const folder = store.save({ meta, weights: await state.read(), slots: await program.readSlots(), memory });
       events.onCheckpoint?.({ step, folder });
     };
 
-    const fixed = await fixedSamples(dataset, method.encoder, config, 512);
+    const fixed = await fixedSamples(dataset, method.encoder, config, facts, 512);
     const probe =
       options.heldOut?.labels && dataset.labels
-        ? await onlineKnn(dataset, options.heldOut, method.encoder, config)
+        ? await onlineKnn(dataset, options.heldOut, method.encoder, config, facts)
         : undefined;
     const represent = await encoderProgram(engine, state, method.encoder);
     let last: DiagnosisInfo | undefined;
@@ -216,11 +226,16 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       let lastFeeds: Parameters<Program['run']>[0] = {};
       for (let part = 0; part < settings.accumulate; part++) {
         const batch = (await loader.next()) as Batch;
-        lastFeeds = method.feeds(batch, settings.accumulate === 1 ? stepRandom : stepRandom.split(part));
+        const own = settings.accumulate === 1 ? stepRandom : stepRandom.split(part);
+        const progress = totalSteps === undefined ? elapsed() / minutes : step / totalSteps;
+        lastFeeds = { ...method.feeds(batch, own, progress), ...Object.fromEntries(memory) };
         const result = await program.run(lastFeeds, update, { index: part, count: settings.accumulate });
         loss += Number(result.outputs.loss.data[0]) / settings.accumulate;
         for (const name of Object.keys(method.scalars)) {
           scalars[name] = (scalars[name] ?? 0) + Number(result.outputs[name].data[0]) / settings.accumulate;
+        }
+        for (const name of part === settings.accumulate - 1 ? memory.keys() : []) {
+          memory.set(name, result.outputs[`${MEMORY}${name}`] as HostTensor<'float32'>);
         }
         gradientNorm = result.gradientNorm;
         if (!result.finite || !Number.isFinite(loss))
@@ -291,13 +306,16 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
     await setup.pair.close();
     await represent.close();
     await program.close();
-    return { method, engine, state, steps: step, seconds: elapsed(), interrupted, last, close };
+    return { method, facts, engine, state, steps: step, seconds: elapsed(), interrupted, last, close };
   } catch (error) {
     await loader?.close();
     await close();
     throw error;
   }
 }
+
+/** Before the names of outputs that are fed to the next step. */
+const MEMORY = 'memory/';
 
 /** What diagnoses, probes and checkpoints cost, as a factor on the bare time of a step. */
 const SLOWDOWN = 1.06;
@@ -360,11 +378,14 @@ export async function prepare(method: Method, config: Config, engine: Engine) {
     for (const name of module.tensors.keys())
       initial.set(`${module.prefix}${name}`, initial.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
   }
+  const remembered = Object.fromEntries(
+    Object.entries(method.memory ?? {}).map(([name, { next }]) => [`${MEMORY}${name}`, next]),
+  );
   const { betas, eps } = config.optimizer;
   const program = await engine.compile(
     {
       name: `${method.name} step`,
-      outputs: { loss: method.loss, ...method.scalars },
+      outputs: { loss: method.loss, ...method.scalars, ...remembered },
       update: {
         loss: method.loss,
         rule: adamw({ betas, eps }),

@@ -8,6 +8,7 @@ import { type Encoder, encoderInputs } from '../methods/method.js';
 import type { Engine, Feeds, Program, State } from '../runtime/index.js';
 import { evaluationPreparation } from './build.js';
 import type { Config } from './config.js';
+import type { DataFacts } from './facts.js';
 
 /** Samples of one run of an encoder. */
 const CHUNK = 256;
@@ -23,6 +24,7 @@ export async function fixedSamples(
   dataset: Dataset,
   { inputs }: Encoder,
   config: Config,
+  facts: DataFacts,
   count = dataset.length,
 ): Promise<Feeds> {
   const n = Math.min(count, dataset.length);
@@ -40,7 +42,7 @@ export async function fixedSamples(
       : int32([n, ...shape], new Int32Array(length));
   });
   let at = 0;
-  for await (const { views, indices } of evaluationBatches(some, config)) {
+  for await (const { views, indices } of evaluationBatches(some, config, facts)) {
     inputs.forEach(({ name, shape }, i) => {
       all[i].data.set(views[0][name].data, at * sizeOf(shape));
     });
@@ -50,10 +52,11 @@ export async function fixedSamples(
 }
 
 /** Batches of a data set in order, as the encoder sees them. */
-export async function* evaluationBatches(dataset: Dataset, config: Config, batchSize = CHUNK) {
+export async function* evaluationBatches(dataset: Dataset, config: Config, facts: DataFacts, batchSize = CHUNK) {
   const loader = await createLoader(dataset, {
     batchSize: Math.min(batchSize, dataset.length),
-    views: [evaluationPreparation(config)],
+    views: [evaluationPreparation(config, facts)],
+    still: true,
     shuffle: false,
     dropLast: false,
     epochs: 1,
@@ -129,28 +132,35 @@ export async function pairEnergies(
   return { energyMatched: matched / p.length, energyShuffled: shuffled / p.length };
 }
 
+/** Numbers of the prepared samples that the online probe keeps, half a gigabyte of them. */
+const PROBE_NUMBERS = 2 ** 27;
+
 /** A quick k-NN probe on a fixed part of the data: returns the accuracy in per cent. */
 export async function onlineKnn(
   train: Dataset,
   heldOut: Dataset,
   encoder: Encoder,
   config: Config,
+  facts: DataFacts,
 ): Promise<(program: Program) => Promise<number>> {
-  const [bankSize, querySize] = [4000, 1000];
+  // Prepared samples are kept: of large ones fewer.
+  const room = Math.floor(PROBE_NUMBERS / encoder.inputs.reduce((sum, { shape }) => sum + sizeOf(shape), 0));
+  const [bankSize, querySize] = [Math.min(4000, room), Math.min(1000, Math.ceil(room / 4))];
   const pick = (dataset: Dataset, count: number): Int32Array =>
     Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) =>
       Math.floor((i * dataset.length) / Math.min(count, dataset.length)),
     );
   const bankIndex = pick(train, bankSize);
   const queryIndex = pick(heldOut, querySize);
-  const bank = await fixedSamples(subset(train, bankIndex), encoder, config);
-  const queries = await fixedSamples(subset(heldOut, queryIndex), encoder, config);
+  const bank = await fixedSamples(subset(train, bankIndex), encoder, config, facts);
+  const queries = await fixedSamples(subset(heldOut, queryIndex), encoder, config, facts);
   const labelsOf = (dataset: Dataset, index: Int32Array): Int32Array => index.map((i) => dataset.labels?.[i] ?? -1);
   const bankLabels = labelsOf(train, bankIndex);
   const queryLabels = labelsOf(heldOut, queryIndex);
   const classes = Math.max(...bankLabels, ...queryLabels) + 1;
   return async (program) => {
-    const neighbours = nearestNeighbours(await encodeSamples(program, bank), await encodeSamples(program, queries), 20);
+    const k = Math.min(20, bankIndex.length);
+    const neighbours = nearestNeighbours(await encodeSamples(program, bank), await encodeSamples(program, queries), k);
     return 100 * accuracy(knnVote(neighbours, bankLabels, classes).predictions, queryLabels);
   };
 }

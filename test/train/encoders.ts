@@ -1,5 +1,6 @@
 import { createRandom } from '../../src/base/random.js';
 import { float32, type HostTensor } from '../../src/base/tensor.js';
+import { isImages } from '../../src/data/plans.js';
 import type { TransformInput } from '../../src/data/transforms.js';
 import { type BackboneConfig, makeBackbone } from '../../src/methods/backbone.js';
 import { vitConfig } from '../../src/nn/vit.js';
@@ -47,3 +48,7 @@ export function randomImages(count: number, { encoder }: FrozenEncoder, seed = 0
   createRandom(seed).fillNormal(data);
   return float32(shape, data);
 }
+
+/** Transforms before an encoder of images. */
+export const transformsOf = ({ preparation }: FrozenEncoder): readonly TransformInput[] =>
+  isImages(preparation) ? preparation.transforms : [];

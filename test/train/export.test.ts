@@ -13,7 +13,7 @@ import { createEngine, type Engine } from '../../src/runtime/index.js';
 import { loadOrt } from '../../src/runtime/ort.js';
 import { exportOnnx, exportSafetensors, exportTransformers } from '../../src/train/export.js';
 import { type FrozenEncoder, installEncoder } from '../../src/train/frozen.js';
-import { randomImages, smallConv, smallVit, untrained } from './encoders.js';
+import { randomImages, smallConv, smallVit, transformsOf, untrained } from './encoders.js';
 
 let folder: string;
 let engine: Engine;
@@ -94,7 +94,7 @@ describe('ONNX', () => {
     assert.deepEqual([images.name, images.shape?.slice(1)], ['images', [3, 24, 24]]);
     assert.equal(typeof images.shape?.[0], 'string');
     assert.equal(model.metadata.method, 'ijepa');
-    assert.deepEqual(JSON.parse(model.metadata.transforms), parseTransforms(frozen.preparation.transforms));
+    assert.deepEqual(JSON.parse(model.metadata.transforms), parseTransforms(transformsOf(frozen)));
   });
 
   it('keeps large weights in a file beside the model', async () => {

@@ -22,7 +22,7 @@ import {
   trainedEncoder,
 } from '../../src/train/frozen.js';
 import { goldenFolder } from '../golden.js';
-import { smallVit, untrained } from './encoders.js';
+import { smallVit, transformsOf, untrained } from './encoders.js';
 
 let folder: string;
 let engine: Engine;
@@ -62,7 +62,7 @@ describe('opening an encoder', () => {
     const opened = openEncoder(join(goldenFolder, 'hf-ijepa', 'pth', 'official-zip.pth.tar'), { heads: 2 });
     assert.match(opened.facts.licence, /CC BY-NC/);
     assert.equal(opened.weights.size, opened.encoder.module.spec.size);
-    assert.deepEqual(opened.preparation.transforms.at(-1)?.kind, 'normalize');
+    assert.deepEqual(transformsOf(opened).at(-1)?.kind, 'normalize');
   });
 
   const config = parseConfig({
@@ -82,6 +82,7 @@ describe('opening an encoder', () => {
     const weights = new Map(modules.flatMap((module, i) => [...initialValues(module, createRandom(i))]));
     const run = join(folder, 'run');
     const meta = {
+      facts: {},
       format: 1 as const,
       step: 7,
       totalSteps: 10,
@@ -92,7 +93,7 @@ describe('opening an encoder', () => {
       config,
     };
     mkdirSync(run);
-    saveCheckpoint(join(run, 'checkpoint'), { meta, weights, slots: new Map() });
+    saveCheckpoint(join(run, 'checkpoint'), { meta, weights, slots: new Map(), memory: new Map() });
     const opened = openEncoder(run);
     assert.deepEqual(fingerprint(openEncoder(join(run, 'checkpoint'))), fingerprint(opened));
     for (const [name, { data }] of opened.weights) {
@@ -103,13 +104,13 @@ describe('opening an encoder', () => {
     assert.deepEqual(opened.facts, { method: 'ijepa', steps: '7' });
     // Any image is brought to the encoder's size.
     assert.deepEqual(
-      opened.preparation.transforms.map(({ kind }) => kind),
+      transformsOf(opened).map(({ kind }) => kind),
       ['resize', 'normalize'],
     );
 
     const state = await engine.createState(modules.flatMap((module) => [...module.tensors.values()]));
     await state.write(weights);
-    const inMemory = await trainedEncoder({ method, state, steps: 7 }, config, 'now');
+    const inMemory = await trainedEncoder({ method, state, steps: 7, facts: {} }, config, 'now');
     assert.equal(fingerprint(inMemory), fingerprint(opened));
   });
 
@@ -117,6 +118,7 @@ describe('opening an encoder', () => {
     const method = buildMethod(config);
     const weights = new Map(method.trained.flatMap((module) => [...initialValues(module, createRandom(1))]));
     const meta = {
+      facts: {},
       format: 1 as const,
       step: 1,
       totalSteps: 10,
@@ -127,7 +129,7 @@ describe('opening an encoder', () => {
       config,
     };
     const run = join(folder, 'broken');
-    saveCheckpoint(run, { meta, weights, slots: new Map() });
+    saveCheckpoint(run, { meta, weights, slots: new Map(), memory: new Map() });
     assert.throws(() => openEncoder(run), /target_encoder\.\S+ is missing where the configuration says/);
   });
 

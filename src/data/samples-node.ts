@@ -1,0 +1,94 @@
+import { stat } from 'node:fs/promises';
+import { soundFolder } from './audio/folder-node.js';
+import type { CacheOptions, Dataset } from './dataset.js';
+import type { Modality } from './modality.js';
+import { openDataset, openSplits } from './open-node.js';
+import {
+  PROCEDURAL,
+  proceduralSkeletons,
+  proceduralSounds,
+  proceduralTexts,
+  proceduralVideos,
+} from './procedural/open-node.js';
+import { ntuFolder } from './skeleton/folder-node.js';
+import { splitByHash } from './split.js';
+import { textFolder } from './text/folder-node.js';
+import { clipDataset } from './video/clips.js';
+import { openVideoFiles } from './video/open-node.js';
+import type { ClipSampling } from './video/sampling.js';
+
+/** Samples of any modality to open, as they stand in a configuration. */
+export interface SampleSpec {
+  readonly kind: Modality;
+  /** A path, `glyphs` (images), or `procedural:<name>`. */
+  readonly source: string;
+  /** Held-out samples; by default the test part of the source, else a tenth of it. */
+  readonly test?: string;
+  /** Options of a procedural set. */
+  readonly options?: Readonly<Record<string, unknown>>;
+  /** Of images and videos. */
+  readonly channels?: 1 | 3;
+  readonly cache?: CacheOptions;
+  /** Of videos. */
+  readonly sampling?: ClipSampling;
+  /** Of sound; its own rate by default. */
+  readonly sampleRate?: number;
+  /** Of `.txt` files. */
+  readonly split?: 'paragraphs' | 'lines' | 'file';
+}
+
+/** Both parts of a data set of any modality. */
+export interface SampleSplits {
+  readonly train: Dataset;
+  readonly test: Dataset;
+  /** `own`: the test part came with the data; `made`: a tenth of the samples was taken, by a hash of their names. */
+  readonly origin: 'own' | 'made';
+}
+
+/** Opens the training and the test part. Throws a `JepaError` that says what was looked for. */
+export async function openSampleSplits(spec: SampleSpec): Promise<SampleSplits> {
+  if (spec.test !== undefined) {
+    return {
+      train: await openSamples(spec),
+      test: await openSamples({ ...spec, source: spec.test }),
+      origin: 'own',
+    };
+  }
+  if (spec.kind === 'image') return openSplits(imageSpec(spec));
+  const train = await openSamples(spec);
+  const test = await testPart(spec);
+  return test ? { train, test, origin: 'own' } : { ...splitByHash(train, 0.1), origin: 'made' };
+}
+
+const imageSpec = ({ source, channels, cache }: SampleSpec) => ({ path: source, channels, cache });
+
+/** Opens one part of a data set. */
+export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'train'): Promise<Dataset> {
+  const { kind, source, options = {}, channels, sampling = { frames: 16, frameStep: 4 }, cache } = spec;
+  const isProcedural = source.startsWith(PROCEDURAL);
+  switch (kind) {
+    case 'image':
+      return openDataset({ ...imageSpec(spec), split: part });
+    case 'video': {
+      const videos = isProcedural
+        ? await proceduralVideos(source, { ...options, channels }, part)
+        : await openVideoFiles({ path: source, split: part, channels, cache });
+      return clipDataset(videos, sampling);
+    }
+    case 'sound':
+      if (isProcedural) return proceduralSounds(source, options, part);
+      return soundFolder(source, { sampleRate: spec.sampleRate });
+    case 'skeleton':
+      return isProcedural ? proceduralSkeletons(source, options, part) : ntuFolder(source);
+    case 'text':
+      return isProcedural ? proceduralTexts(source, options, part) : textFolder(source, { split: spec.split });
+  }
+}
+
+/** The test part that comes with the data; undefined where there is none. */
+async function testPart(spec: SampleSpec): Promise<Dataset | undefined> {
+  const { source, kind } = spec;
+  if (source.startsWith(PROCEDURAL)) return openSamples(spec, 'test');
+  if (kind !== 'video' || !(await stat(`${source}/train`).catch(() => undefined))) return undefined;
+  return openSamples(spec, 'test');
+}
