@@ -12,6 +12,7 @@ import { byCodePoint, listImageFolder } from './image-folder-node.js';
 import { DECODE_DEFAULTS } from './image-format.js';
 import { openImageSource } from './sources-node.js';
 import { splitByHash } from './split.js';
+import { parseStl10, STL10_SIZE } from './stl10.js';
 import { expandShards } from './webdataset.js';
 import { openWebDataset } from './webdataset-node.js';
 
@@ -21,7 +22,7 @@ export type Split = 'train' | 'test';
 export interface DatasetSpec extends Partial<DecodeOptions> {
   /**
    * `glyphs` (comes with the package), a folder of images (with class folders or without, with `train` and `test` or `val`
-   * inside or without), a folder of IDX or CIFAR binary files or of WebDataset shards, one IDX images file, or a pattern of
+   * inside or without), a folder of IDX, CIFAR or STL-10 binary files or of WebDataset shards, one IDX images file, or a pattern of
    * shards (`train-{000..146}.tar`).
    */
   readonly path: string;
@@ -89,6 +90,8 @@ async function find(spec: DatasetSpec, split: Split): Promise<ImageDataset | und
   if (names.some((name) => IDX_IMAGES.test(name))) return openIdxFolder(path, names, split);
   const cifar = findCifar(path, names);
   if (cifar) return openCifar(cifar.folder, cifar.classes, split);
+  if (names.includes('stl10_binary')) return openStl10(join(path, 'stl10_binary'), split);
+  if (names.includes('train_X.bin')) return openStl10(path, split);
   return openImageFolder(spec, names, split);
 }
 
@@ -263,6 +266,27 @@ async function openCifar(folder: string, classes: 10 | 100, split: Split): Promi
       .map((line) => line.trim())
       .filter(Boolean),
     attributes: coarse && { coarse },
+  });
+}
+
+// --- STL-10 ---------------------------------------------------------------------------------------------------------
+
+/** The labelled images; `unlabeled_X.bin` has 2.6 GiB, more than is read at once. */
+async function openStl10(folder: string, split: Split): Promise<ImageDataset | undefined> {
+  const names = await listNames(folder);
+  if (!names.includes(`${split}_X.bin`)) {
+    if (split === 'test') return undefined;
+    throw new JepaError(`${folder}: no training files of STL-10 (looked for train_X.bin)`);
+  }
+  const labels = names.includes(`${split}_y.bin`) ? await load(join(folder, `${split}_y.bin`)) : undefined;
+  const text = await readFile(join(folder, 'class_names.txt'), 'utf8').catch(() => undefined);
+  return memoryDataset({
+    name: `${folder} (${split})`,
+    width: STL10_SIZE,
+    height: STL10_SIZE,
+    channels: 3,
+    ...parseStl10(await load(join(folder, `${split}_X.bin`)), labels),
+    classNames: text?.split('\n').filter(Boolean),
   });
 }
 

@@ -151,8 +151,8 @@ export const idx: FormatCheck = {
 };
 
 export const cifar: FormatCheck = {
-  async good({ name, files, expect }, tools) {
-    const fine = name === 'cifar100';
+  async good({ files, expect, arrays }, tools) {
+    const fine = 'fine' in arrays;
     const split = basename(files[0]).startsWith('test') ? 'test' : 'train';
     const dataset = await openDataset({ path: dirname(tools.path(files[0])), split });
     return [
@@ -177,7 +177,8 @@ export const cifar: FormatCheck = {
 };
 
 export const stl10: FormatCheck = {
-  good({ files, expect }, tools) {
+  async good({ files, expect }, tools) {
+    const dataset = await openDataset(dirname(tools.path(files[0])));
     const [images, labels] = files.map((file) => ({ bytes: tools.bytes(file), where: file }));
     const found = parseStl10(images, labels);
     const { red, green, blue } = expect.checks;
@@ -193,6 +194,7 @@ export const stl10: FormatCheck = {
       same('labels', [...found.labels!], expect.labels_zero_based),
       same('pixels', sha256(found.pixels.subarray(0, wanted.length)), sha256(wanted)),
       same('images', found.pixels.length / wanted.length, expect.labels_in_file.length),
+      same('data set', [await pixelsOf(dataset), dataset.labels], [[...found.pixels], found.labels]),
     ];
   },
   bad: ({ files }, tools) => parseStl10({ bytes: tools.bytes(files[0]), where: files[0] }),
