@@ -1,5 +1,6 @@
 /** The library in Node: all that runs in browsers, and what reads files, trains on threads and writes results. */
 export * from './browser.js';
+export { readSound, type SoundFolderOptions, soundFolder } from './data/audio/folder-node.js';
 export * from './data/dataset.js';
 export {
   type DatasetSpec,

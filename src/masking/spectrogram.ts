@@ -180,13 +180,15 @@ export function sampleFuture(config: FutureConfig, grid: Size, batch: number, dr
   return futureAt(config, grid, batch, start);
 }
 
-/** The masks whose context begins at time step `start`. */
-export function futureAt(
-  { context, segment, horizons }: FutureConfig,
-  grid: Size,
-  batch: number,
-  start: number,
-): Masks2d {
+/** The masks whose context begins at time step `start`. Throws a `JepaError` where the last segment would end beyond the clip. */
+export function futureAt(config: FutureConfig, grid: Size, batch: number, start: number): Masks2d {
+  const { context, segment, horizons } = config;
+  const room = futureRoom(config, grid);
+  if (start > room) {
+    throw new JepaError(
+      `masks: a context from time step ${start} on ends beyond the clip; it may begin at ${room} at most`,
+    );
+  }
   const bands = grid[1];
   const span = (from: number, length: number): Int32Array =>
     Int32Array.from({ length: length * bands }, (_, i) => from * bands + i);

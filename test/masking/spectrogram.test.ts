@@ -135,6 +135,7 @@ describe('the future', () => {
 
   it('can be asked for at a place', () => {
     assert.equal(futureAt(masks, grid, 1, 4).target.data.at(-1), patches - 1);
+    assert.throws(() => futureAt(masks, grid, 1, 5), /from time step 5 on ends beyond the clip; it may begin at 4/);
   });
 
   it('that does not fit is refused', () => {
