@@ -128,6 +128,14 @@ describe('folders of recordings', () => {
       readSound(long, { ...reading, maxSeconds: 9 }),
       jepaError(/long\.wav: 10 s are more than the limit of 9 s; set seconds/),
     );
+    const fast = place('fast.wav', wav(frames, 1, 4e8));
+    await assert.rejects(readSound(fast, reading), jepaError(/fast\.wav: resample: 400000000 Hz is no sampling rate/));
+    // A float that is no number.
+    const float = wav(new Int16Array(new Float32Array([0, Number.NaN]).buffer), 1, 8000);
+    float.writeUInt16LE(3, 20);
+    float.writeUInt16LE(4, 32);
+    float.writeUInt16LE(32, 34);
+    await assert.rejects(readSound(place('nan.wav', float), reading), jepaError(/nan\.wav: .*no finite numbers/));
     mkdirSync(join(scratch, 'empty'));
     await assert.rejects(soundFolder(join(scratch, 'empty')), jepaError(/this folder holds no recording/));
   });

@@ -6,8 +6,6 @@ export interface SoundDataset extends Dataset<Float32Array> {
   readonly modality: 'sound';
   /** Samples a second of every recording. */
   readonly sampleRate: number;
-  /** Numbers known of every recording that are no classes (pitch, loudness), by name. */
-  readonly factors?: Readonly<Record<string, Float32Array>>;
 }
 
 export interface SoundArrays

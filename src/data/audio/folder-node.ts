@@ -67,7 +67,14 @@ export async function readSound(path: string, reading: SoundReading, random?: Ra
   const sound = isWav(path)
     ? await withFile(path, (file, size) => readWav(file, size, path, reading, share))
     : await decodeSound(path, { ...reading, maxSeconds: reading.maxSeconds ?? MAX_SECONDS }, share);
-  return converter(sound.sampleRate, reading.sampleRate)(toMono(sound));
+  const mono = toMono(sound);
+  if (!mono.every(Number.isFinite))
+    throw new JepaError(`${path}: the recording has samples that are no finite numbers`);
+  try {
+    return converter(sound.sampleRate, reading.sampleRate)(mono);
+  } catch (error) {
+    throw new JepaError(`${path}: ${(error as Error).message}`);
+  }
 }
 
 /** Plans of conversions that were needed, kept: most folders have one rate. */
@@ -134,7 +141,7 @@ async function readWav(
 }
 
 /** Which frames of a recording are read. */
-export function partOf(
+function partOf(
   frames: number,
   sampleRate: number,
   { seconds, maxSeconds }: { readonly seconds?: number; readonly maxSeconds: number },
