@@ -51,6 +51,7 @@ import {
   checkPredictor,
   checkScores,
   poolerOf,
+  stacked,
   tokensOfViews,
 } from './video-checks.js';
 
@@ -335,13 +336,7 @@ async function checkProbe(each: Opened): Promise<Failures> {
     const losses: number[] = [];
     const norms: number[] = [];
     for (let s = 0; s < c.steps; s++) {
-      const views = await tokensOfViews(each, `step${s}.`);
-      const [{ shape }] = views;
-      const tokens = float32(
-        [shape[0], views.length, shape[1], shape[2]],
-        Float32Array.from(views.flatMap((v) => Array.from(v.data))),
-      );
-      if (views.length !== 1) return ['several views would need another order'];
+      const tokens = stacked(await tokensOfViews(each, `step${s}.`)) as HostTensor<'float32'>;
       const { losses: now, gradientNorm } = await probes.step(
         tokens,
         each.value(`step${s}.labels`) as HostTensor<'int32'>,
