@@ -45,6 +45,7 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
           engine: trained.engine,
           seed: config.train.seed,
           attributes: true,
+          attentive: config.data.kind === 'video',
           loading: { threads: config.data.threads, maxCorrupt: config.data.maxCorrupt },
           onStage: (what) => stage.show(`probing ${what}`),
         });
@@ -87,17 +88,22 @@ function show(run: TrainedRun, result: RunResult, { probe: isProbed }: FinishOpt
   print(`${formatFixed(result.steps, 0)} steps in ${formatClock(result.seconds)}`);
   if (own && raw && random) {
     const { many, raw: rawName } = wordsOf(run.data.train);
-    const row = (name: string, { linear, knn }: typeof own) => [name, formatFixed(linear, 1), formatFixed(knn, 1)];
+    const row = (name: string, { linear, knn, attentive }: typeof own) => [
+      name,
+      formatFixed(linear, 1),
+      formatFixed(knn, 1),
+      ...(attentive === undefined ? [] : [formatFixed(attentive, 1)]),
+    ];
     print();
     print(
       table(
         [
-          [`held-out ${many}, % correct`, 'linear', '20-NN'],
+          [`held-out ${many}, % correct`, 'linear', '20-NN', ...(own.attentive === undefined ? [] : ['attentive'])],
           row('this encoder, frozen', own),
           row(rawName, raw),
           row('random weights', random),
         ],
-        [1, 2],
+        [1, 2, 3],
       ),
     );
   }

@@ -2,12 +2,19 @@ import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { type Dataset, type ImageDataset, type RawImage, subset } from '../data/dataset.js';
 import { createLoader, type ViewOptions } from '../data/loader.js';
-import { modalityOf, type PreparationInput } from '../data/plans.js';
+import { modalityOf } from '../data/plans.js';
 import type { Fields } from '../data/preparation.js';
 import { resizeBytes } from '../data/resample.js';
 import { encoderInputs } from '../methods/method.js';
-import { type AttentionMaps, type FeatureMap, featureMaps, type MaskFigure, type ViewRow } from '../report/index.js';
-import { type Look, lookOf, type TokenLayout } from '../report/looks.js';
+import {
+  type AttentionMaps,
+  type FeatureMap,
+  featureMaps,
+  type MaskFigure,
+  type Picture,
+  type ViewRow,
+} from '../report/index.js';
+import { lookOf, type TokenLayout, wordsOfTokens } from '../report/looks.js';
 import type { Engine, State } from '../runtime/index.js';
 import { trainingPreparations } from '../train/build.js';
 import type { Config } from '../train/config.js';
@@ -30,18 +37,18 @@ const THUMBNAIL = 96;
 export async function thumbnails(
   dataset: Dataset,
   indices: ArrayLike<number>,
-  preparation: PreparationInput,
-): Promise<RawImage[]> {
-  const pictures: RawImage[] = [];
+  { encoder, preparation }: FrozenEncoder,
+): Promise<Picture[]> {
+  const pictures: Picture[] = [];
   if (modalityOf(preparation) === 'image') {
     for (const index of Array.from(indices)) pictures.push(small(await (dataset as ImageDataset).read(index)));
     return pictures;
   }
-  const look = lookOf(preparation);
+  const look = lookOf(preparation, encoder.grid, dataset);
   const chosen = Array.from(indices);
   for (let from = 0; from < chosen.length; from += THUMBNAILS) {
     const [fields] = await viewsOf(dataset, chosen.slice(from, from + THUMBNAILS), [preparation]);
-    for (const picture of look.pictures(fields)) pictures.push(small(picture));
+    for (const picture of look.pictures(fields)) pictures.push(typeof picture === 'string' ? picture : small(picture));
   }
   return pictures;
 }
@@ -110,9 +117,16 @@ export async function maskFigure(
   const kinds = method.views.map((views, kind) => ({ count: views, ...preparations[kind] }));
   const batch = await oneBatch(dataset, spread(dataset, count), kinds);
   const hidden = method.masks(method.feeds({ views: batch }, createRandom(config.train.seed, 'masks of the report')));
-  const look = lookOf(preparations[0]);
-  const { rows, columns, cells } = look.layout(method.encoder.grid);
-  const pictures = look.pictures(firstViews(batch[0]));
+  const [preparation] = preparations;
+  const look = lookOf(preparation, method.encoder.grid, dataset);
+  const fields = firstViews(batch[0]);
+  if (preparation.kind === 'text') {
+    const words = wordsOfTokens(preparation.tokenizer, fields);
+    return { rows: 1, columns: words[0].length, samples: hidden.map((sample, i) => ({ image: words[i], ...sample })) };
+  }
+  if (!look.layout) return undefined;
+  const { rows, columns, cells } = look.layout;
+  const pictures = look.planes?.(fields) ?? (look.pictures(fields) as RawImage[]);
   return {
     rows,
     columns,
@@ -149,12 +163,12 @@ export async function viewRows(
   config: Config,
   { method, facts }: Pick<TrainResult, 'method' | 'facts'>,
   dataset: Dataset,
-  { preparation }: FrozenEncoder,
+  frozen: FrozenEncoder,
   count = 6,
 ): Promise<ViewRow[]> {
   const kinds = method.views;
   const indices = spread(dataset, count);
-  const images = await thumbnails(dataset, indices, preparation);
+  const images = await thumbnails(dataset, indices, frozen);
   const preparations = trainingPreparations(config, facts, kinds.length);
   // A method of one view shows how differently it comes out.
   const counts = kinds.length === 1 && kinds[0] === 1 ? [4] : kinds;
@@ -163,7 +177,7 @@ export async function viewRows(
     indices,
     counts.map((views, kind) => ({ count: views, ...preparations[kind] })),
   );
-  const shown = made.map((views, kind) => lookOf(preparations[kind]).pictures(views));
+  const shown = made.map((views, kind) => lookOf(preparations[kind], method.encoder.grid, dataset).pictures(views));
   return images.map((image, i) => ({
     image,
     views: shown.flatMap((views, kind) => views.slice(i * counts[kind], (i + 1) * counts[kind])),
@@ -187,11 +201,11 @@ export async function insideViews(
   count = 8,
 ): Promise<InsideViews> {
   const { encoder, preparation } = frozen;
-  const look: Look = lookOf(preparation);
-  const layout = look.layout(encoder.grid);
-  if (layout.cells.length < 4) return {};
+  const look = lookOf(preparation, encoder.grid, dataset);
+  const { layout } = look;
+  if (!layout || layout.cells.length < 4) return {};
   const [fields] = await viewsOf(dataset, spread(dataset, count), [preparation]);
-  const images = look.pictures(fields);
+  const images = look.planes?.(fields) ?? look.pictures(fields);
   const seen = encoderInputs(encoder);
   const attention = encoder.attention?.(seen);
   const program = await engine.compile(
@@ -208,7 +222,7 @@ export async function insideViews(
 
 /** Attention [samples, heads, queries, keys] -> what every token receives, averaged over queries. */
 function attentionMaps(
-  images: readonly RawImage[],
+  images: readonly Picture[],
   { shape, data }: HostTensor<'float32'>,
   { rows, columns, cells }: TokenLayout,
 ): AttentionMaps[] {

@@ -1,4 +1,5 @@
 import { type ModalityWords, wordsOf } from '../data/modality.js';
+import { modalityOf } from '../data/plans.js';
 import { formatFixed } from '../report/format.js';
 import { openEncoder } from '../train/frozen.js';
 import { probe as measure, type ProbeResult, probePercents, type SourceScores } from '../train/probe.js';
@@ -19,10 +20,11 @@ export async function probe(
 ): Promise<void> {
   const encoder = openEncoder(path);
   const { train, test } = await dataFor(path, encoder, named);
+  const attentive = modalityOf(encoder.preparation) === 'video';
   const stage = stages();
   let result: ProbeResult;
   try {
-    result = await measure({ encoder, train, test, seed, draws, attributes: true, onStage: stage.show });
+    result = await measure({ encoder, train, test, seed, draws, attributes: true, attentive, onStage: stage.show });
   } finally {
     stage.end();
   }
@@ -33,10 +35,11 @@ export async function probe(
 function show(path: string, result: ProbeResult, { many, raw: rawName }: ModalityWords): void {
   const { encoder, raw, random, testSamples, trainSamples, classes, notes } = result;
   const percent = (share: number): string => formatFixed(100 * share, 1);
-  const row = (name: string, { linear, knn, fewLabels, attributes }: SourceScores): string[] => [
+  const row = (name: string, { linear, knn, attentive, fewLabels, attributes }: SourceScores): string[] => [
     name,
     percent(linear.accuracy),
     percent(knn.accuracy),
+    ...(attentive ? [percent(attentive.accuracy)] : []),
     ...fewLabels.map(({ mean }) => percent(mean)),
     ...Object.values(attributes).map(({ accuracy }) => percent(accuracy)),
   ];
@@ -44,6 +47,7 @@ function show(path: string, result: ProbeResult, { many, raw: rawName }: Modalit
     '% correct',
     'linear',
     '20-NN',
+    ...(encoder.attentive ? ['attentive'] : []),
     ...encoder.fewLabels.map(({ labels }) => labels),
     ...Object.keys(encoder.attributes),
   ];
@@ -74,13 +78,14 @@ function show(path: string, result: ProbeResult, { many, raw: rawName }: Modalit
 /** Everything as values that JSON can hold; accuracies at the top are per cent, shares inside. */
 function plain(path: string, result: ProbeResult): unknown {
   const { testFeatures: _, encoder, raw, random, ...rest } = result;
-  const scores = ({ linear, knn, ...more }: SourceScores): unknown => {
+  const scores = ({ linear, knn, attentive, ...more }: SourceScores): unknown => {
     const { predictions: _, confusion: __, perClass, ...of } = linear;
     const { predictions: ___, confusion: ____, perClass: _____, ...neighbours } = knn;
     return {
       ...more,
       linear: { ...of, perClass: Array.from(perClass, (share) => (Number.isNaN(share) ? null : share)) },
       knn: neighbours,
+      ...(attentive && { attentive: { accuracy: attentive.accuracy, interval: attentive.interval } }),
     };
   };
   return {

@@ -56,20 +56,25 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
   const { engine, method } = trained;
   const log = readJsonl(join(run.folder, 'metrics.jsonl'));
 
+  const words = wordsOf(data.train);
   onStage('report: embeddings');
   const chosen = subset(data.test, spread(data.test, MAP_IMAGES));
   const { rows, indices } = await extractFeatures(engine, encoder, chosen);
   const shown = subset(chosen, indices);
   const set: EmbeddedImages = {
     embeddings: rows,
-    images: await thumbnails(shown, spread(shown, shown.length), encoder.preparation),
+    images: await thumbnails(shown, spread(shown, shown.length), encoder),
     labels: shown.labels,
     classNames: shown.classNames,
   };
   onStage('report: map');
   const map = embeddingMap(set, {
     attributes: shown.attributes,
-    names: Array.from({ length: shown.length }, (_, i) => sampleName(shown, i)),
+    names: Array.from({ length: shown.length }, (_, i) => {
+      const picture = set.images[i];
+      return typeof picture === 'string' ? picture : sampleName(shown, i);
+    }),
+    samples: words.many,
   });
   onStage('report: pictures');
   const state = await installEncoder(engine, encoder);
@@ -79,10 +84,10 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
   onStage('report: time by scope');
   const timings = await stepTimings(run, log);
   const last = trained.last;
-  const words = wordsOf(data.train);
   return {
     title: `${METHOD_TITLES[config.method.name]} on ${titleOf(data.train)}`,
     method: describeMethod(config),
+    samples: words,
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
     summary: summary(run, encoder, probes),
     verdict: last && { verdict: last.verdict, message: last.message },
@@ -93,7 +98,7 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
     ...inside,
     masks,
     views,
-    curves: trainingCurves({ ...history(log), width: method.encoder.features }),
+    curves: trainingCurves({ ...history(log), width: method.encoder.features, samples: words.many }),
     classes: probes && classResults(probes, words.raw),
     timings,
     next,
@@ -225,6 +230,15 @@ function probeTable(
         note: `No training at all: a vote of the most similar training ${many}.`,
         results: rows(({ knn }) => knn),
       },
+      ...(encoder.attentive
+        ? [
+            {
+              name: 'Attentive',
+              note: 'A learned query attends to all tokens; beside it the same on patches of the input and on random weights.',
+              results: rows(({ attentive, linear }) => attentive ?? linear),
+            },
+          ]
+        : []),
       ...few,
       ...attributes,
     ],

@@ -1,10 +1,9 @@
 import { JepaError } from '../base/errors.js';
 import { matrix, multiply, transpose } from '../base/linalg.js';
 import { createRandom } from '../base/random.js';
-import type { RawImage } from '../data/dataset.js';
 import { nearestNeighbours } from '../eval/knn.js';
 import { features, normalisedRows, type Samples } from '../eval/samples.js';
-import type { Colouring, Curve, EmbeddingMap, FeatureMap, NeighbourRow } from './data.js';
+import type { Colouring, Curve, EmbeddingMap, FeatureMap, NeighbourRow, Picture } from './data.js';
 import { formatNumber } from './format.js';
 import { layout2d } from './layout2d.js';
 import type { TokenLayout } from './looks.js';
@@ -32,12 +31,15 @@ export interface TrainingHistory {
   readonly knn?: Trace;
   readonly linear?: Trace;
   readonly samplesPerSecond?: Trace;
+  /** What samples are called; `images` by default. */
+  readonly samples?: string;
   /** Width of the features: the rank's upper bound. */
   readonly width?: number;
 }
 
 /** The usual figures of a training run, each with the sentence that says how to read it. */
 export function trainingCurves(history: TrainingHistory): Curve[] {
+  const { samples = 'images' } = history;
   const curves: (Curve | false)[] = [
     figure('Loss', [['loss', history.loss, true]], {
       ...fromZeroOrLog(history.loss),
@@ -63,9 +65,9 @@ export function trainingCurves(history: TrainingHistory): Curve[] {
       include: [0, 1],
       note: 'How far the directions of embeddings spread: 1 is evenly, 0 is complete collapse.',
     }),
-    figure('Similarity of different images', [['mean cosine', history.meanCosine]], {
+    figure(`Similarity of different ${samples}`, [['mean cosine', history.meanCosine]], {
       include: [0, 1],
-      note: 'Mean cosine of pairs of different images. At 1 the encoder calls all images the same.',
+      note: `Mean cosine of pairs of different ${samples}. At 1 the encoder calls all ${samples} the same.`,
     }),
     figure(
       'Energy',
@@ -75,12 +77,12 @@ export function trainingCurves(history: TrainingHistory): Curve[] {
       ],
       {
         ...fromZeroOrLog(history.energyMatched, history.energyShuffled),
-        note: 'Error against the own target and against that of another image. The gap is what the predictor knows.',
+        note: 'Error against the own target and against that of another sample. The gap is what the predictor knows.',
       },
     ),
     figure('Learning rate', [['learning rate', history.learningRate]], { include: [0], note: 'The schedule as run.' }),
-    figure('Speed', [['images per second', history.samplesPerSecond]], {
-      unit: 'images/s',
+    figure('Speed', [[`${samples} per second`, history.samplesPerSecond]], {
+      unit: `${samples}/s`,
       include: [0],
       note: 'Dips are evaluations, checkpoints or slow decoding.',
     }),
@@ -108,7 +110,7 @@ function fromZeroOrLog(...traces: (Trace | undefined)[]): Pick<Curve, 'yScale' |
 export interface EmbeddedImages {
   /** [images.length, width]. */
   readonly embeddings: Samples;
-  readonly images: readonly RawImage[];
+  readonly images: readonly Picture[];
   /** Class of every image, -1 where unknown. */
   readonly labels?: ArrayLike<number>;
   readonly classNames?: readonly string[];
@@ -121,16 +123,20 @@ export interface MapOptions {
   /** Most points shown; more images are thinned evenly. Default 3,000. */
   readonly limit?: number;
   readonly seed?: number;
+  /** What samples are called; `images` by default. */
+  readonly samples?: string;
 }
 
 /** A 2-D map of embeddings, coloured by class, by attributes, and by cluster where nothing is known. */
 export function embeddingMap(set: EmbeddedImages, options: MapOptions = {}): EmbeddingMap {
-  const { attributes = {}, names, limit = 3000, seed = 0 } = options;
+  const { attributes = {}, names, limit = 3000, seed = 0, samples = 'images' } = options;
   checkSet('embedding map', set);
   const total = set.images.length;
   const count = Math.min(limit, total);
   const chosen = Int32Array.from({ length: count }, (_, i) => Math.floor((i * total) / count));
   const embeddings = rowsOf(set.embeddings, chosen);
+  const shown = Array.from(chosen, (i) => set.images[i]);
+  const pictures = shown.filter((picture) => typeof picture !== 'string');
   const colourings: Colouring[] = [];
   if (set.labels) colourings.push(colouringOf('class', set.labels, chosen, set.classNames));
   for (const [name, values] of Object.entries(attributes)) colourings.push(colouringOf(name, values, chosen));
@@ -141,13 +147,13 @@ export function embeddingMap(set: EmbeddedImages, options: MapOptions = {}): Emb
   }
   return {
     points: layout2d(embeddings, { seed }),
-    thumbnails: Array.from(chosen, (i) => set.images[i]),
+    ...(pictures.length === shown.length ? { thumbnails: pictures } : {}),
     names: names && Array.from(chosen, (i) => names[i]),
     colourings,
     note:
       count < total
-        ? `${formatNumber(count, 5)} of ${formatNumber(total, 6)} images`
-        : `${formatNumber(count, 5)} images`,
+        ? `${formatNumber(count, 5)} of ${formatNumber(total, 6)} ${samples}`
+        : `${formatNumber(count, 5)} ${samples}`,
   };
 }
 
@@ -246,7 +252,7 @@ export function neighbourRows(set: EmbeddedImages, queries: readonly number[], c
  * principal components over all tokens of all images together, each stretched over its middle 98 %.
  */
 export function featureMaps(
-  images: readonly RawImage[],
+  images: readonly Picture[],
   tokens: Samples,
   {
     rows,

@@ -8,6 +8,8 @@ import type { ScaleKind } from './scale.js';
  */
 export interface ReportData {
   readonly title: string;
+  /** What the samples are called; images by default. */
+  readonly samples?: { readonly one: string; readonly many: string };
   /** Name of the method, e.g. `I-JEPA`. */
   readonly method?: string;
   /** When the run ended, as it should be read. Not taken from the clock, so that equal data make equal files. */
@@ -95,27 +97,30 @@ export interface Colouring {
   readonly values: ArrayLike<number>;
 }
 
-/** A query image and the images most like it, nearest first. */
+/** What is shown of a sample: a picture, or its text. */
+export type Picture = RawImage | string;
+
+/** A query and the samples most like it, nearest first. */
 export interface NeighbourRow {
-  readonly query: RawImage;
+  readonly query: Picture;
   readonly label?: string;
   readonly neighbours: readonly {
-    readonly image: RawImage;
+    readonly image: Picture;
     /** Cosine similarity. */
     readonly similarity: number;
     readonly label?: string;
   }[];
 }
 
-/** Features of an image's patches as colours. */
+/** Features of a sample's tokens as colours. */
 export interface FeatureMap {
-  readonly image: RawImage;
+  readonly image: Picture;
   /** One pixel a patch. */
   readonly colours: RawImage;
 }
 
 export interface AttentionMaps {
-  readonly image: RawImage;
+  readonly image: Picture;
   readonly maps: readonly {
     readonly name: string;
     readonly rows: number;
@@ -153,7 +158,8 @@ export interface MaskFigure {
   readonly rows: number;
   readonly columns: number;
   readonly samples: readonly {
-    readonly image: RawImage;
+    /** The picture that is cut into patches, or the words that are the patches. */
+    readonly image: RawImage | readonly string[];
     /** Indices of visible patches. */
     readonly context: ArrayLike<number>;
     /** Indices of the patches of every target block. */
@@ -161,10 +167,10 @@ export interface MaskFigure {
   }[];
 }
 
-/** An image and the augmented views made of it. */
+/** A sample and the augmented views made of it. */
 export interface ViewRow {
-  readonly image: RawImage;
-  readonly views: readonly RawImage[];
+  readonly image: Picture;
+  readonly views: readonly Picture[];
 }
 
 /** What the linear probe on frozen features got right and wrong. */

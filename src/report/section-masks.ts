@@ -12,6 +12,10 @@ export async function maskSection({ masks }: ReportData): Promise<Section | unde
   for (const [i, sample] of masks.samples.entries()) {
     const id = `mask-${i}`;
     const { image } = sample;
+    if (isWords(image)) {
+      samples.push(wordFigure(image, sample));
+      continue;
+    }
     const uri = await dataUri(image);
     const picture = html`<svg viewBox="0 0 ${masks.columns} ${masks.rows}" preserveAspectRatio="none" style="aspect-ratio:${image.width}/${image.height}" role="img" aria-label="image"><image id="${id}" href="${uri}" width="${masks.columns}" height="${masks.rows}" preserveAspectRatio="none"${isSmall(image) ? html` class="pixels"` : undefined}/></svg>`;
     const seen = new Set(Array.from(sample.context));
@@ -32,9 +36,23 @@ export async function maskSection({ masks }: ReportData): Promise<Section | unde
   return {
     id: 'masks',
     title: 'What is hidden, what is predicted',
-    lead: 'The context encoder sees only the patches of the middle picture; from them the predictor must say what the target encoder makes of each outlined block. Nothing is predicted in pixels.',
+    lead: 'The context encoder sees only the patches of the middle picture (of a text, the words that are not marked); from them the predictor must say what the target encoder makes of each outlined block. Nothing is predicted in pixels.',
     body: html`<div class="samples masks">${samples}</div>`,
   };
+}
+
+const isWords = (image: MaskFigure['samples'][number]['image']): image is readonly string[] => Array.isArray(image);
+
+/** A text whose hidden words are marked. */
+function wordFigure(words: readonly string[], { targets }: MaskFigure['samples'][number]): Html {
+  const block = new Map(targets.flatMap((target, i) => Array.from(target, (word) => [word, i] as const)));
+  const shown = words.map((word, i) => {
+    const own = block.get(i);
+    return own === undefined
+      ? html`${word}`
+      : html`<mark style="background:${BLOCKS[own % BLOCKS.length]}">${word}</mark>`;
+  });
+  return html`<p class="words">${shown}</p>`;
 }
 
 /** The squares of all patches that `chosen` names, as one path; runs in a row are one rectangle, so no seams show. */

@@ -1,11 +1,13 @@
-import type { RawImage } from '../data/dataset.js';
-import type { EmbeddingMap, ReportData } from './data.js';
+import type { EmbeddingMap, Picture, ReportData } from './data.js';
 import { formatNumber } from './format.js';
 import { type Html, html } from './html.js';
 import { dataUri, heatImage, isSmall, spriteSheet } from './images.js';
 import type { Collected, Section } from './section.js';
 
-export async function mapSection({ map }: ReportData, page: Collected): Promise<Section | undefined> {
+/** What samples are called where nothing is said. */
+export const IMAGES = { one: 'image', many: 'images' };
+
+export async function mapSection({ map, samples = IMAGES }: ReportData, page: Collected): Promise<Section | undefined> {
   if (!map?.points.length) return undefined;
   const sheet = map.thumbnails?.length ? await spriteSheet(map.thumbnails) : undefined;
   page.map = {
@@ -21,7 +23,7 @@ export async function mapSection({ map }: ReportData, page: Collected): Promise<
   return {
     id: 'map',
     title: 'Map of the embeddings',
-    lead: `${map.note ?? `${formatNumber(map.points.length / 2, 5)} images`}, placed so that images with similar embeddings lie close together. Islands of one colour are groups that the encoder tells apart; distances between islands mean little.`,
+    lead: `${map.note ?? `${formatNumber(map.points.length / 2, 5)} ${samples.many}`}, placed so that ${samples.many} with similar embeddings lie close together. Islands of one colour are groups that the encoder tells apart; distances between islands mean little.`,
     body: html`<figure id="map-figure" class="map">
 <div class="tools">${choice}${sheet ? html`<button type="button" data-do="pictures" aria-pressed="false">Show pictures</button>` : undefined}<span class="gap"></span><button type="button" data-do="out" aria-label="Zoom out">−</button><button type="button" data-do="in" aria-label="Zoom in">+</button></div>
 <canvas style="aspect-ratio:${aspect(map)}" role="img" aria-label="Scatter plot of embeddings"></canvas>
@@ -40,7 +42,7 @@ function aspect({ points }: EmbeddingMap): string {
   return String(Math.round(100 / Math.min(1, Math.max(0.5, high - low))) / 100);
 }
 
-export async function neighbourSection({ neighbours }: ReportData): Promise<Section | undefined> {
+export async function neighbourSection({ neighbours, samples = IMAGES }: ReportData): Promise<Section | undefined> {
   if (!neighbours?.length) return undefined;
   const labelled = neighbours.some((row) => row.label !== undefined);
   let right = 0;
@@ -65,12 +67,12 @@ export async function neighbourSection({ neighbours }: ReportData): Promise<Sect
   return {
     id: 'neighbours',
     title: 'Nearest neighbours',
-    lead: `Left: a query. Right: the images whose embeddings are most like it, nearest first, with cosine similarity.${labelled ? ` Green ✓: same class; orange ✗: another class (${right} of ${all} are right here).` : ''}`,
+    lead: `Left: a query. Right: the ${samples.many} whose embeddings are most like it, nearest first, with cosine similarity.${labelled ? ` Green ✓: same class; orange ✗: another class (${right} of ${all} are right here).` : ''}`,
     body: html`<div class="neighbours">${rows}</div>`,
   };
 }
 
-export async function featureSection({ featureMaps }: ReportData): Promise<Section | undefined> {
+export async function featureSection({ featureMaps, samples = IMAGES }: ReportData): Promise<Section | undefined> {
   if (!featureMaps?.length) return undefined;
   const pairs = [];
   for (const { image, colours } of featureMaps) {
@@ -79,7 +81,7 @@ export async function featureSection({ featureMaps }: ReportData): Promise<Secti
   return {
     id: 'features',
     title: 'Feature maps',
-    lead: 'The first three principal components of the patch features, over all these images together, as red, green and blue; one square is one patch. Parts with the same colour are alike to the encoder: look for colours that follow parts and stay the same from image to image.',
+    lead: `The first three principal components of the patch features, over all these ${samples.many} together, as red, green and blue; one square is one patch. Parts with the same colour are alike to the encoder: look for colours that follow parts and stay the same from ${samples.one} to ${samples.one}.`,
     body: html`<div class="samples">${pairs}</div>`,
   };
 }
@@ -107,23 +109,26 @@ export async function attentionSection({ attention }: ReportData): Promise<Secti
   };
 }
 
-export async function viewSection({ views }: ReportData): Promise<Section | undefined> {
+export async function viewSection({ views, samples = IMAGES }: ReportData): Promise<Section | undefined> {
   if (!views?.length) return undefined;
   const groups = [];
   for (const { image, views: made } of views) {
-    const tiles = [await tile(image, 'image')];
+    const tiles = [await tile(image, samples.one)];
     for (const [i, view] of made.entries()) tiles.push(await tile(view, `view ${i + 1}`));
     groups.push(html`<figure class="tiles">${tiles}</figure>`);
   }
   return {
     id: 'views',
     title: 'Augmented views',
-    lead: 'Each image and the views made of it. The encoder is asked to give all views of one image the same embedding: what the views change is what it learns to ignore.',
+    lead: `Each ${samples.one} and the views made of it: what the views change is what the encoder learns to ignore.`,
     body: html`<div class="samples">${groups}</div>`,
   };
 }
 
-async function tile(image: RawImage, caption?: string, kind?: string): Promise<Html> {
+async function tile(image: Picture, caption?: string, kind?: string): Promise<Html> {
+  if (typeof image === 'string') {
+    return html`<div class="tile text${kind ? ` ${kind}` : ''}"><p>${image}</p>${caption === undefined ? undefined : html`<span title="${caption}">${caption}</span>`}</div>`;
+  }
   const pixels = isSmall(image) ? html` class="pixels"` : undefined;
   return html`<div class="tile${kind ? ` ${kind}` : ''}"><img src="${await dataUri(image)}" alt="${caption ?? 'image'}"${pixels}>${caption === undefined ? undefined : html`<span title="${caption}">${caption}</span>`}</div>`;
 }

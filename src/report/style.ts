@@ -94,6 +94,10 @@ svg .back{fill:var(--tint)}
 .tile img,.tile svg{display:block;width:100%;height:auto;border-radius:4px;background:var(--tint)}
 .tile span{display:block;margin-top:3px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .pixels{image-rendering:pixelated}
+.tile.text{--side:230px;text-align:left}
+.tile.text p{margin:0;padding:8px 10px;border-radius:4px;background:var(--tint);color:var(--ink,inherit);overflow-wrap:anywhere;max-height:9em;overflow:auto}
+.words{max-width:64ch;line-height:1.9;white-space:pre-wrap}
+.words mark{border-radius:3px;padding:1px 0;color:#111}
 .samples{display:flex;flex-wrap:wrap;gap:22px 34px}
 .masks .tile{--side:106px}
 .masks svg:has(.block){overflow:visible}

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { openFileAtomic, withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError, UsageError } from '../base/errors.js';
-import { float32, type HostTensor } from '../base/tensor.js';
+import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import { type Dataset, sampleName } from '../data/dataset.js';
 import { isImages } from '../data/plans.js';
 import { parseTransforms } from '../data/transforms.js';
@@ -46,8 +46,14 @@ export function fingerprint({ encoder, weights, preparation }: FrozenEncoder): s
     JSON.stringify([architecture, isImages(preparation) ? parseTransforms(preparation.transforms) : preparation]),
   );
   const { prefix } = encoder.module;
+  // Weights may lie in a file and exceed what should be in memory at once.
+  let scratch = new Float32Array(0);
   for (const name of [...weights.keys()].sort()) {
-    const { data } = weights.get(name) as HostTensor<'float32'>;
+    const tensor = weights.get(name) as HostTensor<'float32'>;
+    const size = sizeOf(tensor.shape);
+    if (tensor.fill && scratch.length < size) scratch = new Float32Array(size);
+    const data = tensor.fill ? scratch.subarray(0, size) : tensor.data;
+    tensor.fill?.(data);
     hash.update(name.slice(prefix.length)).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
   return hash.digest('hex').slice(0, 32);

@@ -2,7 +2,7 @@ import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import type { Dataset } from '../data/dataset.js';
 import { createLoader } from '../data/loader.js';
 import { wordsOf } from '../data/modality.js';
-import { modalityOf, type PreparationInput, rawPreparation } from '../data/plans.js';
+import { isImages, modalityOf, type PreparationInput, rawPreparation } from '../data/plans.js';
 import type { Fields } from '../data/preparation.js';
 import { concat } from '../graph/ops/move.js';
 import { mean } from '../graph/ops/reduce.js';
@@ -20,13 +20,17 @@ export interface RawSource {
   readonly preparation: PreparationInput;
 }
 
-/** Numbers of a sample above which they are made fewer: 32 x 32 in colour. */
-const MOST_NUMBERS = 3072;
+/** Numbers of a sample above which they are made fewer: an image of 32 x 32 in colour; a linear probe takes their principal axes. */
+const MOST_NUMBERS = { image: 3072, other: 1024 };
 
 /** What an encoder sees, as one vector a sample; large ones are shrunk. */
 export const rawSource = ({ encoder, preparation }: FrozenEncoder): RawSource => ({
   name: wordsOf({ modality: modalityOf(preparation) }).raw,
-  preparation: rawPreparation(preparation, encoder.inputs[0].shape, MOST_NUMBERS),
+  preparation: rawPreparation(
+    preparation,
+    encoder.inputs[0].shape,
+    MOST_NUMBERS[isImages(preparation) ? 'image' : 'other'],
+  ),
 });
 
 /** Features of the samples of a data set; those that cannot be read are left out. */

@@ -9,9 +9,10 @@ import { mean, variance } from '../eval/samples.js';
 import { alphaReq, lidar, rankme, spectrum } from '../eval/spectrum.js';
 import { alignmentUniformity, featureStd } from '../eval/spread.js';
 import { createEngine, type Engine } from '../runtime/index.js';
+import { attentiveProbe, hasPatches, type TokenSource } from './attentive.js';
 import { extractFeatures, type FeatureOptions, type FeatureSource, pick, rawSource } from './features.js';
 import { augmentationOf, type FrozenEncoder, randomEncoder } from './frozen.js';
-import { labelledParts, largestLabel } from './labelled.js';
+import { type LabelledDataset, labelledParts, largestLabel } from './labelled.js';
 import { type LinearProbe, linearClassifiers, linearProbe, sweepPenalty } from './linear.js';
 import { neighboursOnEngine } from './neighbours.js';
 import { type Score, scoreOf } from './score.js';
@@ -75,6 +76,8 @@ export interface SourceScores {
   readonly features: number;
   readonly linear: LinearScores;
   readonly knn: ClassScores;
+  /** Of encoders and of their patches, where it was asked for. */
+  readonly attentive?: ClassScores;
   readonly fewLabels: readonly FewLabelScores[];
   /** Linear probes of other things known of the samples, by name. */
   readonly attributes: Readonly<Record<string, Score & { readonly majority: number }>>;
@@ -108,6 +111,8 @@ export interface ProbeOptions {
   readonly seed?: number;
   /** Draws of few labels; 0 leaves that part out. Default: 3. */
   readonly draws?: number;
+  /** Also the attentive probe, where tokens can be had without the encoder too. Default: false. */
+  readonly attentive?: boolean;
   /** Also probe the data's attributes. Default: false. */
   readonly attributes?: boolean;
   /** Also RankMe, alpha-ReQ, LiDAR and so on. Default: true. */
@@ -129,9 +134,10 @@ export async function probe(options: ProbeOptions): Promise<ProbeResult> {
   try {
     const notes: string[] = [];
     const context = { ...options, engine, train, test, seed, notes, count: classes.length };
-    const own = await scoresOf(encoder, context);
-    const raw = await scoresOf(rawSource(encoder), context);
-    const random = await scoresOf(randomEncoder(encoder, seed), context);
+    const fresh = randomEncoder(encoder, seed);
+    const own = await scoresOf(encoder, encoder, 'tokens', context);
+    const raw = await scoresOf(rawSource(encoder), encoder, 'patches', context);
+    const random = await scoresOf(fresh, fresh, 'tokens', context);
     return {
       classes,
       trainSamples: own.trainSamples,
@@ -149,6 +155,8 @@ export async function probe(options: ProbeOptions): Promise<ProbeResult> {
 }
 
 interface Context extends ProbeOptions {
+  readonly train: LabelledDataset;
+  readonly test: LabelledDataset;
   readonly engine: Engine;
   readonly seed: number;
   readonly notes: string[];
@@ -158,6 +166,8 @@ interface Context extends ProbeOptions {
 
 async function scoresOf(
   source: FeatureSource,
+  pooled: FrozenEncoder,
+  tokens: TokenSource,
   context: Context,
 ): Promise<{
   readonly scores: SourceScores;
@@ -203,6 +213,7 @@ async function scoresOf(
     await plain.close();
   }
 
+  const attentive = await attentiveScores(pooled, tokens, context);
   const encoder = 'encoder' in source && context.measures !== false ? source : undefined;
   if (encoder) onStage(`${source.name}: measures`);
   const measures = encoder && (await measure(encoder, testFeatures.rows, test, context));
@@ -211,6 +222,7 @@ async function scoresOf(
     features: trainFeatures.rows.shape[1],
     linear: { ...linear, ...classScores(linear.predictions, testLabels, count) },
     knn,
+    ...(attentive && { attentive }),
     fewLabels,
     attributes,
     ...(measures && { measures }),
@@ -221,6 +233,24 @@ async function scoresOf(
 
 const readable = (dataset: Dataset, indices: Int32Array): Dataset =>
   indices.length === dataset.length ? dataset : subset(dataset, indices);
+
+/** The attentive probe on an encoder's tokens, or on the patches of its input. */
+async function attentiveScores(
+  frozen: FrozenEncoder,
+  source: TokenSource,
+  { engine, train, test, count, seed, loading, notes, onStage, attentive = false }: Context,
+): Promise<ClassScores | undefined> {
+  if (!attentive || !hasPatches(frozen.encoder)) return undefined;
+  onStage?.(`${source === 'tokens' ? frozen.name : 'patches'}: attentive probe`);
+  const note = (line: string): number => notes.push(line);
+  const own = { source, classes: count, seed, loading, note };
+  const { predictions, indices } = await attentiveProbe(engine, frozen, train, test, own);
+  return classScores(
+    predictions,
+    indices.map((i) => test.labels[i]),
+    count,
+  );
+}
 
 function classScores(predictions: Int32Array, labels: Int32Array, count: number): ClassScores {
   const confusion = new Int32Array(count * count);
@@ -358,6 +388,7 @@ function spread(n: number, count: number): Int32Array {
 export interface ProbePercent {
   readonly linear: number;
   readonly knn: number;
+  readonly attentive?: number;
 }
 
 /** The part of `result.json` that a probe fills in. */
@@ -366,9 +397,10 @@ export function probePercents({ encoder, raw, random }: Pick<ProbeResult, 'encod
   readonly raw: ProbePercent;
   readonly random: ProbePercent;
 } {
-  const percents = ({ linear, knn }: SourceScores): ProbePercent => ({
+  const percents = ({ linear, knn, attentive }: SourceScores): ProbePercent => ({
     linear: percent(linear.accuracy),
     knn: percent(knn.accuracy),
+    ...(attentive && { attentive: percent(attentive.accuracy) }),
   });
   return { probe: percents(encoder), raw: percents(raw), random: percents(random) };
 }

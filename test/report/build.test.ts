@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createRandom } from '../../src/base/random.js';
+import type { RawImage } from '../../src/data/dataset.js';
 import { embeddingMap, featureMaps, neighbourRows, sphericalKMeans, trainingCurves } from '../../src/report/build.js';
 
 const grey = (value: number) => ({ width: 1, height: 1, channels: 1, data: Uint8Array.of(value) });
@@ -12,7 +13,7 @@ test('nearest neighbours by cosine: direction counts, length does not, the query
   const [row] = neighbourRows(set, [0], 3);
   assert.equal(row.label, 'a');
   assert.deepEqual(
-    row.neighbours.map(({ image, label }) => [image.data[0], label]),
+    row.neighbours.map(({ image, label }) => [(image as RawImage).data[0], label]),
     [
       [1, 'a'],
       [4, 'b'],
