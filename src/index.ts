@@ -10,6 +10,7 @@ export {
   type Split,
   type Splits,
 } from './data/open-node.js';
+export { openSampleSplits, openSamples, type SampleSpec, type SampleSplits } from './data/samples-node.js';
 export { fewShots, labelShare, splitByHash } from './data/split.js';
 export { evaluationTransforms, ijepaTransforms, type Transform, type TransformInput } from './data/transforms.js';
 export * from './hub/index.js';

@@ -13,14 +13,14 @@ export interface EmbedCommandOptions {
   readonly json?: boolean;
 }
 
-/** `jepa embed <encoder> <images> --out <file>` */
+/** `jepa embed <encoder> <data> --out <file>` */
 export async function embed(
   path: string,
-  images: string,
+  source: string,
   { out, split, json = false }: EmbedCommandOptions,
 ): Promise<void> {
   const encoder = openEncoder(path);
-  const dataset = await openFor(path, images, encoder, split);
+  const dataset = await openFor(path, source, encoder, split);
   const { many } = wordsOf(dataset);
   const stage = stages();
   let result: EmbedResult;

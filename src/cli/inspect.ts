@@ -1,8 +1,14 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { JepaError } from '../base/errors.js';
-import { type ImageDataset, sampleName, subset } from '../data/dataset.js';
-import { openDataset, openSplits, type Splits } from '../data/open-node.js';
+import type { SoundDataset } from '../data/audio/dataset.js';
+import { type Dataset, type ImageDataset, type RawImage, sampleName, subset } from '../data/dataset.js';
+import { type Modality, wordsOf } from '../data/modality.js';
+import { PROCEDURAL } from '../data/procedural/open-node.js';
+import { modalityAt, openSampleSplits, openSamples, type SampleSplits } from '../data/samples-node.js';
+import type { SkeletonClip } from '../data/skeleton/dataset.js';
+import type { TextSample } from '../data/text/dataset.js';
+import type { VideoFrames } from '../data/video/dataset.js';
 import { type Inspection, inspectFile } from '../hub/inspect.js';
 import { readJsonl } from '../hub/jsonl.js';
 import { formatBytes, formatClock, formatFixed } from '../report/format.js';
@@ -21,7 +27,7 @@ export async function inspect(
     const run = await describeRun(path);
     if (json) printJson(run);
     else showRun(run);
-  } else if (holdsImages(path, folder)) {
+  } else if (holdsSamples(path, folder)) {
     const data = await describeData(path, all);
     if (json) printJson(data);
     else showData(data, all);
@@ -34,11 +40,12 @@ export async function inspect(
 
 /** Files of a model in a folder; a folder without them is a data set. */
 const MODEL_FILES = /^(config\.json|model.*\.safetensors|.*\.(onnx|npy|npz|parquet|pth|jsonl))$|tfevents/;
-const IMAGE_FILES = /\.(tar|tgz|tar\.gz)$|idx[134]-(ubyte|int)(\.gz)?$/;
+const SAMPLE_FILES =
+  /\.(tar|tgz|tar\.gz)$|idx[134]-(ubyte|int)(\.gz)?$|\.(mp4|webm|mov|mkv|avi|gif|wav|mp3|flac|ogg|txt)$/i;
 
-function holdsImages(path: string, folder: boolean): boolean {
-  if (path === 'glyphs' || path.includes('{') || path.includes('::')) return true;
-  if (!folder) return existsSync(path) && IMAGE_FILES.test(path) && !path.endsWith('.pth.tar');
+function holdsSamples(path: string, folder: boolean): boolean {
+  if (path === 'glyphs' || path.startsWith(PROCEDURAL) || path.includes('{') || path.includes('::')) return true;
+  if (!folder) return existsSync(path) && SAMPLE_FILES.test(path) && !path.endsWith('.pth.tar');
   return !readdirSync(path).some((name) => MODEL_FILES.test(name));
 }
 
@@ -50,20 +57,24 @@ interface DataFacts {
   readonly train: number;
   readonly test: number;
   /** Whether the test part came with the data or is a tenth taken from it. */
-  readonly testPart: Splits['origin'];
-  readonly channels: number;
-  /** Of the images that were read: the smallest, the middle and the largest. */
-  readonly width: readonly [number, number, number];
-  readonly height: readonly [number, number, number];
+  readonly modality: Modality;
+  readonly testPart: SampleSplits['origin'];
+  /** Of images and videos. */
+  readonly channels?: number;
+  /** Of the samples that were read: the smallest, the middle and the largest; sides are those of images and videos. */
+  readonly width?: readonly [number, number, number];
+  readonly height?: readonly [number, number, number];
+  /** Frames, seconds or characters. */
+  readonly length?: { readonly unit: string; readonly values: readonly [number, number, number] };
   readonly classes: readonly { readonly name: string; readonly train: number; readonly test: number }[];
   readonly attributes: readonly string[];
-  /** Images that were opened to see whether they can be: all, or some of them evenly spread. */
+  /** Samples that were opened to see whether they can be: all, or some of them evenly spread. */
   readonly read: number;
   readonly corrupt: { readonly count: number; readonly first: readonly string[] };
   readonly warnings: readonly string[];
 }
 
-/** Images that are opened unless all are asked for. */
+/** Samples that are opened unless all are asked for. */
 const SOME = 300;
 
 async function describeData(path: string, all: boolean): Promise<DataFacts> {
@@ -71,16 +82,13 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
   const parts = [train, test];
   const total = train.length + test.length;
   const wanted = all ? total : Math.min(total, SOME);
-  const widths: number[] = [];
-  const heights: number[] = [];
+  const sizes: SampleSize[] = [];
   const failures: string[] = [];
   for (let i = 0; i < wanted; i++) {
     const at = Math.floor((i * total) / wanted);
     const [dataset, index] = at < train.length ? [train, at] : [test, at - train.length];
     try {
-      const { width, height } = await dataset.read(index);
-      widths.push(width);
-      heights.push(height);
+      sizes.push(sizeOfSample(dataset, await dataset.read(index)));
     } catch (error) {
       if (!(error instanceof JepaError)) throw error;
       failures.push(
@@ -90,6 +98,8 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
       );
     }
   }
+  const sides = sizes.flatMap(({ side }) => (side ? [side] : []));
+  const lengths = sizes.flatMap(({ length }) => (length ? [length] : []));
   const names = train.classNames ?? test.classNames ?? [];
   const [inTrain, inTest] = parts.map((part) => countClasses(part, names.length));
   return {
@@ -97,10 +107,14 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
     path,
     train: train.length,
     test: test.length,
+    modality: train.modality ?? 'image',
     testPart: origin,
-    channels: train.channels,
-    width: threeOf(widths),
-    height: threeOf(heights),
+    ...(sides.length > 0 && {
+      channels: (train as ImageDataset).channels,
+      width: threeOf(sides.map(([width]) => width)),
+      height: threeOf(sides.map(([, height]) => height)),
+    }),
+    ...(lengths.length > 0 && { length: { unit: lengths[0][1], values: threeOf(lengths.map(([value]) => value)) } }),
     classes: train.labels ? names.map((name, i) => ({ name, train: inTrain[i], test: inTest[i] })) : [],
     attributes: Object.keys(train.attributes ?? {}),
     read: wanted,
@@ -109,18 +123,43 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
   };
 }
 
+interface SampleSize {
+  readonly side?: readonly [width: number, height: number];
+  readonly length?: readonly [value: number, unit: string];
+}
+
+function sizeOfSample(dataset: Dataset, sample: unknown): SampleSize {
+  switch (dataset.modality) {
+    case 'video': {
+      const { width, height, facts } = sample as VideoFrames;
+      return { side: [width, height], length: [facts.count, 'frames'] };
+    }
+    case 'sound':
+      return { length: [(sample as Float32Array).length / (dataset as SoundDataset).sampleRate, 'seconds'] };
+    case 'skeleton':
+      return { length: [(sample as SkeletonClip).frames, 'frames'] };
+    case 'text':
+      return { length: [(sample as TextSample).text.length, 'characters'] };
+    default: {
+      const { width, height } = sample as RawImage;
+      return { side: [width, height] };
+    }
+  }
+}
+
 /** Both parts; where no test part can be made (too few images), what there is and why. */
-async function openParts(path: string): Promise<Splits & { readonly warning?: string }> {
+async function openParts(path: string): Promise<SampleSplits & { readonly warning?: string }> {
+  const spec = { kind: await modalityAt(path), source: path };
   try {
-    return await openSplits(path);
+    return await openSampleSplits(spec);
   } catch (error) {
     if (!(error instanceof JepaError)) throw error;
-    const train = await openDataset(path);
+    const train = await openSamples(spec);
     return { train, test: subset(train, []), origin: 'made', warning: error.message };
   }
 }
 
-function countClasses({ labels }: ImageDataset, classes: number): number[] {
+function countClasses({ labels }: Dataset, classes: number): number[] {
   const counts = Array<number>(classes).fill(0);
   for (const label of labels ?? []) if (label >= 0) counts[label]++;
   return counts;
@@ -133,13 +172,9 @@ function threeOf(values: number[]): [number, number, number] {
 }
 
 function showData(data: DataFacts, all: boolean): void {
-  const { width, height, classes, corrupt } = data;
-  const isUniform = width[0] === width[2] && height[0] === height[2];
-  const size = isUniform
-    ? `${width[0]} x ${height[0]}`
-    : `${width[0]} x ${height[0]} to ${width[2]} x ${height[2]}, half of them at most ${width[1]} wide and ${height[1]} high`;
+  const { classes, corrupt, length } = data;
   const whole = data.read === data.train + data.test;
-  print(`${bold(data.path)}  images`);
+  print(`${bold(data.path)}  ${wordsOf(data).many}`);
   print(
     table([
       ['training', formatFixed(data.train, 0)],
@@ -147,10 +182,8 @@ function showData(data: DataFacts, all: boolean): void {
         'held out',
         `${formatFixed(data.test, 0)}${data.testPart === 'made' ? dim('  (a tenth, by a hash of the names; the data have no test part)') : ''}`,
       ],
-      [
-        'size',
-        `${size}, ${data.channels === 1 ? 'grey' : data.channels === 3 ? 'colour' : `${data.channels} channels`}`,
-      ],
+      ...sizeRow(data),
+      ...(length ? [['length', rangeText(length.values, length.unit)]] : []),
       ['classes', classes.length > 0 ? formatFixed(classes.length, 0) : 'none; folders of classes would be labels'],
       ...(data.attributes.length > 0 ? [['attributes', data.attributes.join(', ')]] : []),
       [
@@ -176,6 +209,22 @@ function showData(data: DataFacts, all: boolean): void {
     );
     if (shown.length < classes.length) print(dim(`and ${classes.length - shown.length} more (--all)`));
   }
+}
+
+function sizeRow({ width, height, channels }: DataFacts): string[][] {
+  if (!width || !height) return [];
+  const isUniform = width[0] === width[2] && height[0] === height[2];
+  const size = isUniform
+    ? `${width[0]} x ${height[0]}`
+    : `${width[0]} x ${height[0]} to ${width[2]} x ${height[2]}, half of them at most ${width[1]} wide and ${height[1]} high`;
+  return [['size', `${size}, ${channels === 1 ? 'grey' : channels === 3 ? 'colour' : `${channels} channels`}`]];
+}
+
+function rangeText([low, middle, high]: readonly [number, number, number], unit: string): string {
+  const text = (value: number): string => formatFixed(value, Number.isInteger(value) ? 0 : 1);
+  return low === high
+    ? `${text(low)} ${unit}`
+    : `${text(low)} to ${text(high)} ${unit}, half of them at most ${text(middle)}`;
 }
 
 // --- runs -----------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ function program(): Command {
   const jepa = new Command('jepa');
   jepa
     .description(
-      'Train, measure and use image encoders that learn without labels (joint embedding predictive architectures).',
+      'Train, measure and use encoders of images, video, sound, motion and text that learn without labels (joint embedding predictive architectures).',
     )
     .exitOverride()
     .showHelpAfterError('(jepa --help lists commands, jepa <command> --help their options and examples)')
@@ -58,6 +58,7 @@ function program(): Command {
       `${examples(
         ['jepa quickstart', 'three minutes: a trained encoder, its report, an ONNX file'],
         ['jepa train images data.source=photos/', 'an encoder of your own images'],
+        ['jepa train vjepa', 'of clips; audio-jepa, s-jepa, text-jepa: of sound, skeletons, text'],
         ['jepa embed runs/photos new-photos/ -o new.npy', 'use what was learned'],
       )}\n\nExit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. JEPA_DEBUG=1 prints stacks of errors.`,
     );
@@ -105,9 +106,9 @@ A run that was interrupted is gone on with; a finished one in the same folder is
 
   jepa
     .command('probe')
-    .description('measure what a frozen encoder knows, beside raw pixels and random weights')
+    .description('measure what a frozen encoder knows, beside its raw input and random weights')
     .argument('<encoder>', ENCODER)
-    .argument('[images]', 'labelled images (default: those that the run trained on)')
+    .argument('[data]', 'labelled images, videos, ... (default: those that the run trained on)')
     .option('--seed <number>', 'seed of random weights and of the draws of few labels (default: 0)', whole)
     .option('--draws <number>', 'draws of few labels; 0 leaves that part out (default: 3)', whole)
     .option(...JSON_OPTION)
@@ -118,15 +119,15 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa probe ijepa_vith14/ imagenet/ --json', 'a Hugging Face model on other images'],
       ),
     )
-    .action(async (encoder: string, images: string | undefined, options) =>
-      (await import('./probe.js')).probe(encoder, images, options),
+    .action(async (encoder: string, data: string | undefined, options) =>
+      (await import('./probe.js')).probe(encoder, data, options),
     );
 
   jepa
     .command('finetune')
     .description('train the whole encoder with labels; against the frozen one and random weights')
     .argument('<encoder>', ENCODER)
-    .argument('[images]', 'labelled images (default: those that the run trained on)')
+    .argument('[data]', 'labelled images, videos, ... (default: those that the run trained on)')
     .option('--labels <some>', 'use so many labels of each class (10), or a share of all (1%)')
     .option('--epochs <number>', 'passes over the labelled images (default: 10, at least 300 steps)', positive)
     .option('--lr <number>', 'learning rate of the classifier; earlier layers have less (default: 0.001)', positive)
@@ -142,15 +143,15 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa finetune runs/mine photos/ -o classifier.onnx', 'other images; keep the classifier'],
       ),
     )
-    .action(async (encoder: string, images: string | undefined, options) =>
-      (await import('./finetune.js')).finetune(encoder, images, options),
+    .action(async (encoder: string, data: string | undefined, options) =>
+      (await import('./finetune.js')).finetune(encoder, data, options),
     );
 
   jepa
     .command('embed')
-    .description('turn images into vectors')
+    .description('turn images, videos, recordings or texts into vectors')
     .argument('<encoder>', ENCODER)
-    .argument('<images>', 'a folder of images, a data set, or one image')
+    .argument('<data>', 'a folder, a data set, or one file of what the encoder learned from')
     .requiredOption(
       '-o, --out <file>',
       '.parquet (paths, classes, vectors) or .npy (vectors; the rest in a .json beside it)',
@@ -164,10 +165,11 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       examples(
         ['jepa embed runs/mine photos/ -o photos.parquet', 'for pandas, DuckDB, Polars, ...'],
         ['jepa embed runs/mine photos/ -o photos.npy', 'for NumPy'],
+        ['jepa embed runs/vjepa videos/ -o videos.parquet', 'a clip of each video'],
       ),
     )
-    .action(async (encoder: string, images: string, options) =>
-      (await import('./embed.js')).embed(encoder, images, options),
+    .action(async (encoder: string, data: string, options) =>
+      (await import('./embed.js')).embed(encoder, data, options),
     );
 
   jepa
@@ -215,7 +217,10 @@ A run that was interrupted is gone on with; a finished one in the same folder is
   jepa
     .command('inspect')
     .description('show what is in a data set, a run, a checkpoint or a file')
-    .argument('<path>', 'images (folder, IDX, CIFAR, shards, the name glyphs), a run, a checkpoint, or a file')
+    .argument(
+      '<path>',
+      'data (images, videos, recordings, texts, glyphs, procedural:motions), a run, a checkpoint, a file',
+    )
     .option('--all', 'every tensor and key, not only the first')
     .option(...JSON_OPTION)
     .addHelpText(

@@ -1,10 +1,11 @@
-import { stat } from 'node:fs/promises';
-import { soundFolder } from './audio/folder-node.js';
+import { readdir, stat } from 'node:fs/promises';
+import { SOUND_EXTENSIONS, soundFolder } from './audio/folder-node.js';
 import type { CacheOptions, Dataset } from './dataset.js';
 import type { Modality } from './modality.js';
 import { openDataset, openSplits } from './open-node.js';
 import {
   PROCEDURAL,
+  proceduralModality,
   proceduralSkeletons,
   proceduralSounds,
   proceduralTexts,
@@ -14,6 +15,7 @@ import { ntuFolder } from './skeleton/folder-node.js';
 import { splitByHash } from './split.js';
 import { textFolder } from './text/folder-node.js';
 import { clipDataset } from './video/clips.js';
+import { VIDEO_EXTENSIONS } from './video/files-node.js';
 import { openVideoFiles } from './video/open-node.js';
 import type { ClipSampling } from './video/sampling.js';
 
@@ -91,4 +93,22 @@ async function testPart(spec: SampleSpec): Promise<Dataset | undefined> {
   if (source.startsWith(PROCEDURAL)) return openSamples(spec, 'test');
   if (kind !== 'video' || !(await stat(`${source}/train`).catch(() => undefined))) return undefined;
   return openSamples(spec, 'test');
+}
+
+/** Endings of files by what they hold; files of other kinds say nothing. */
+const ENDINGS: readonly (readonly [Modality, RegExp])[] = [
+  ['image', /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm|avif|heic|tar|tgz)$|ubyte|\.bin$/i],
+  ['video', new RegExp(`\\.(${VIDEO_EXTENSIONS.filter((ending) => ending !== 'gif').join('|')})$`, 'i')],
+  ['sound', new RegExp(`\\.(${SOUND_EXTENSIONS.filter((ending) => ending !== 'webm').join('|')})$`, 'i')],
+  ['skeleton', /\.skeleton$/],
+  ['text', /\.(txt|text|md|jsonl|ndjson)$/i],
+];
+
+/** What a path or `procedural:` name seems to hold, by the endings of the files; images where nothing speaks for something else. */
+export async function modalityAt(source: string): Promise<Modality> {
+  if (source.startsWith(PROCEDURAL)) return proceduralModality(source);
+  const info = await stat(source).catch(() => undefined);
+  const names = info?.isDirectory() ? await readdir(source, { recursive: true }) : [source];
+  const counts = ENDINGS.map(([kind, ending]) => ({ kind, count: names.filter((name) => ending.test(name)).length }));
+  return counts.reduce((most, one) => (one.count > most.count ? one : most)).kind;
 }

@@ -60,6 +60,21 @@ const TEXTS: Readonly<Record<string, (options: Options, part: Part) => Dataset>>
   },
 };
 
+const ALL = { video: VIDEOS, sound: SOUNDS, skeleton: SKELETONS, text: TEXTS } as const;
+
+/** What a procedural set holds. Throws a `JepaError` where there is no such set. */
+export function proceduralModality(source: string): keyof typeof ALL {
+  const name = source.slice(PROCEDURAL.length);
+  const found = Object.entries(ALL).find(([, sets]) => Object.hasOwn(sets, name));
+  if (!found) {
+    const known = Object.values(ALL).flatMap((sets) => Object.keys(sets));
+    throw new JepaError(
+      `${source}: there is no such set; there are ${known.map((one) => `${PROCEDURAL}${one}`).join(', ')}`,
+    );
+  }
+  return found[0] as keyof typeof ALL;
+}
+
 /** Opens one part of a procedural set of videos; a test part has a quarter of the training part's number unless `testCount` says. */
 export const proceduralVideos = (source: string, options: Options, part: Part): Promise<VideoDataset> =>
   open(VIDEOS, source, options, part);
@@ -79,7 +94,8 @@ async function open<D extends { readonly name: string }>(
   { testCount, ...options }: Options,
   part: Part,
 ): Promise<D> {
-  const make = sets[source.slice(PROCEDURAL.length)];
+  const name = source.slice(PROCEDURAL.length);
+  const make = Object.hasOwn(sets, name) ? sets[name] : undefined;
   if (!make) {
     const known = Object.keys(sets).map((name) => `${PROCEDURAL}${name}`);
     throw new JepaError(`${source}: there is no such set; there are ${known.join(', ')}`);
