@@ -17,6 +17,14 @@ export interface HostTensor<T extends HostDType = HostDType> {
   readonly dtype: T;
   readonly shape: readonly number[];
   readonly data: HostData[T];
+  /** Where numbers lie in a file: puts them into memory that is there already, with no other copy in between. */
+  fill?(target: HostData[T]): void;
+}
+
+/** Writes the numbers of a tensor into `target`, which has room for exactly them. */
+export function copyInto<T extends 'float32'>(tensor: HostTensor<T>, target: HostData[T]): void {
+  if (tensor.fill) tensor.fill(target);
+  else target.set(tensor.data);
 }
 
 /** Number of elements of a shape; 1 for a scalar. */

@@ -20,7 +20,7 @@ import {
   stripPrefixes,
 } from './ijepa-names.js';
 import { describeTorchValue, isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
-import { loadFloat32 } from './raw.js';
+import { lateFloat32, loadFloat32 } from './raw.js';
 import { countIn, type State, shapeIn, stateOf } from './torch-files.js';
 import { isVideoEncoder, readClassifierState, readVideoModel, type VideoOptions } from './video-files.js';
 import { openWeights, readJsonFile } from './weights.js';
@@ -167,7 +167,7 @@ function predictorFromState(stored: State, encoder: VitConfig, path: string): Lo
 }
 
 function loadAll(stored: State): EncoderWeights {
-  return new Map(Array.from(stored, ([name, tensor]) => [name, loadFloat32(tensor, name)]));
+  return new Map(Array.from(stored, ([name, tensor]) => [name, lateFloat32([{ name, stored: tensor }], tensor.shape)]));
 }
 
 /** Reads the shape of an encoder off its weights. The grid is square, as in all official models. */

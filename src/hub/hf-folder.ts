@@ -3,7 +3,7 @@ import { JepaError } from '../base/errors.js';
 import { isJsonObject, type JsonObject, quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { EncoderWeights, LoadedEncoder, shapesOf } from './ijepa-names.js';
-import { loadFloat32, narrowFloat32, type StoredTensor } from './raw.js';
+import { lateFloat32, narrowFloat32, type StoredTensor } from './raw.js';
 import type { Writable } from './safetensors.js';
 
 /** What Hugging Face folders of all models have in common: how configurations are read and parameters renamed. */
@@ -93,8 +93,8 @@ export function readRenamed(
 ): EncoderWeights {
   return new Map(
     Array.from(shapes, ([name, shape]) => {
-      const parts = namesOf(name)!.map((part) => loadFloat32(stored.get(part)!, part));
-      return [name, parts.length === 1 ? parts[0] : joinRows(parts, shape)];
+      const parts = namesOf(name)!.map((part) => ({ name: part, stored: stored.get(part)! }));
+      return [name, lateFloat32(parts, shape)];
     }),
   );
 }
@@ -114,16 +114,6 @@ export function* writeRenamed(
 
 export function narrowed(tensor: HostTensor<'float32'>, dtype: NonNullable<HuggingFaceOptions['dtype']>): Writable {
   return dtype === 'F32' ? tensor : narrowFloat32(tensor, dtype);
-}
-
-function joinRows(parts: readonly HostTensor<'float32'>[], shape: readonly number[]): HostTensor<'float32'> {
-  const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    data.set(part.data, offset);
-    offset += part.data.length;
-  }
-  return { dtype: 'float32', shape, data };
 }
 
 function splitRows({ shape: [rows, ...rest], data }: HostTensor<'float32'>, count: number): HostTensor<'float32'>[] {

@@ -41,6 +41,8 @@ export interface StoredTensor {
   readonly byteLength: number;
   /** A fresh copy of the bytes, at the start of its own buffer. */
   read(): Uint8Array<ArrayBuffer>;
+  /** The same into memory that is there, `byteLength` bytes, where that saves a copy. */
+  readInto?(target: Uint8Array): void;
 }
 
 export function isFileDType(name: unknown): name is FileDType {
@@ -144,6 +146,51 @@ export function loadFloat32(stored: StoredTensor, name: string): HostTensor<'flo
   }
   return { dtype: 'float32', shape: tensor.shape, data: Float32Array.from(tensor.data as Float64Array) };
 }
+
+/**
+ * Stored tensors whose rows follow each other as one tensor of `shape`, each read as `loadFloat32` does, but only when its
+ * numbers are asked for: they are then kept for as long as somebody holds them, or written to where they are wanted (`fill`).
+ * The file must stay where it is. Throws JepaError for integers.
+ */
+export function lateFloat32(
+  parts: readonly { readonly name: string; readonly stored: StoredTensor }[],
+  shape: readonly number[],
+): HostTensor<'float32'> {
+  for (const { name, stored } of parts) {
+    if (!FLOATS.has(stored.dtype))
+      throw new JepaError(
+        `tensor ${quoted(name)}: type ${stored.dtype} where floating-point numbers were expected; convert it to F32`,
+      );
+  }
+  const fill = (target: Float32Array): void => {
+    let at = 0;
+    for (const { name, stored } of parts) {
+      const own = target.subarray(at, at + sizeOf(stored.shape));
+      if (stored.dtype === 'F32' && stored.readInto)
+        stored.readInto(new Uint8Array(own.buffer, own.byteOffset, own.byteLength));
+      else own.set(loadFloat32(stored, name).data);
+      at += own.length;
+    }
+  };
+  let kept: WeakRef<Float32Array> | undefined;
+  const data = (): Float32Array => {
+    const known = kept?.deref();
+    if (known) return known;
+    const [only] = parts;
+    const read = parts.length === 1 ? loadFloat32(only.stored, only.name).data : new Float32Array(sizeOf(shape));
+    if (parts.length > 1) fill(read);
+    kept = new WeakRef(read);
+    return read;
+  };
+  // Listed as data are, so that a copy of the object has them; `fill` is a way to read, not a part of the value.
+  return Object.defineProperties({ dtype: 'float32', shape } as HostTensor<'float32'>, {
+    data: { get: data, enumerable: true },
+    fill: { value: fill },
+  });
+}
+
+/** What `loadFloat32` reads. */
+const FLOATS: ReadonlySet<FileDType> = new Set(['F32', 'F64', 'F16', 'BF16', 'F8_E5M2', 'F8_E4M3']);
 
 /** Narrows float32 to F16 or BF16 for storage, rounding to the nearest, ties to even. */
 export function narrowFloat32(tensor: HostTensor<'float32'>, dtype: 'F16' | 'BF16'): StoredTensor {

@@ -68,7 +68,10 @@ export function openSafetensors(source: ByteSource): SafetensorsFile {
       refuse(`tensor ${quoted(name)} ends at byte ${dataStart + end}, the file already at ${source.size}; it is cut`);
     }
     const byteLength = range.end - range.begin;
-    tensors.set(name, { dtype, shape, byteLength, read: () => source.read(dataStart + range.begin, byteLength) });
+    const at = dataStart + range.begin;
+    const { readInto } = source;
+    const into = readInto && { readInto: (target: Uint8Array) => readInto(at, target) };
+    tensors.set(name, { dtype, shape, byteLength, read: () => source.read(at, byteLength), ...into });
   }
   if (dataStart + end < source.size) refuse(`${source.size - dataStart - end} bytes follow the last tensor`);
   return { metadata: Object.fromEntries(metadata), tensors };

@@ -8,6 +8,8 @@ export interface ByteSource {
   readonly size: number;
   /** A fresh copy of `length` bytes from `offset`, starting its own buffer (so any typed array can view it). */
   read(offset: number, length: number): Uint8Array<ArrayBuffer>;
+  /** The same into memory that is there; sources that would only copy what they have read do without. */
+  readInto?(offset: number, target: Uint8Array): void;
   close(): void;
 }
 

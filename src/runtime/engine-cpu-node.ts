@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { JepaError } from '../base/errors.js';
-import { type HostData, type HostTensor, sizeOf } from '../base/tensor.js';
+import { copyInto, type HostData, type HostTensor, sizeOf } from '../base/tensor.js';
 import { type Dim, evaluateDim } from '../graph/dims.js';
 import { reachable } from '../graph/lower.js';
 import { batchAxis } from '../graph/passes/placement.js';
@@ -415,10 +415,10 @@ function createState(parameters: readonly Tensor[], inTurn: InTurn): CpuState {
       inTurn(async () => {
         for (const [name, value] of values) {
           const { shape, data } = view(name);
-          if (data.length !== value.data.length) {
+          if (data.length !== sizeOf(value.shape)) {
             throw new JepaError(`state: ${name} has shape [${shape}], but [${value.shape}] was given`);
           }
-          data.set(value.data);
+          copyInto(value, data);
         }
       }),
   };
