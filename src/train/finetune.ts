@@ -309,12 +309,12 @@ function trainingFeatures({ name, encoder }: FrozenEncoder, inputs: Inputs, rate
 /** Parameters by layer, with and without weight decay, and the factor on the rate of each group. */
 function layerGroups({ encoder }: FrozenEncoder, head: Module, { layerDecay }: FinetuneSettings) {
   const { module } = encoder;
-  const blockOf = (name: string): number => Number(/^(?:blocks|stages)\.(\d+)\./.exec(name)?.[1] ?? -1);
+  const blockOf = (name: string): number => Number(/^(?:blocks|stages|model\.layers)\.(\d+)\./.exec(name)?.[1] ?? -1);
   const layers = Math.max(...Array.from(module.tensors.keys(), blockOf)) + 2;
   const layerOf = (name: string): number => {
     if (blockOf(name) >= 0) return blockOf(name) + 1;
-    // First what meets the pixels; the last norm goes with the classifier.
-    return /^(patch_embed|stem)\./.test(name) ? 0 : layers;
+    // First what meets the input; the last norm goes with the classifier.
+    return /^(patch_embed|stem|model\.embed_tokens)\./.test(name) ? 0 : layers;
   };
   const groups: Tensor[][] = [];
   const scales: number[] = [];
