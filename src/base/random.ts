@@ -288,6 +288,20 @@ function mersenneTwister(seed: number): () => number {
   };
 }
 
+/** `numpy.random.RandomState(seed).permutation(n)`: the order that NumPy's old generator shuffles 0 .. n - 1 into. */
+export function numpyPermutation(seed: number, n: number): Int32Array {
+  const bits = mersenneTwister(seed);
+  const order = Int32Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    // Draws under the next power of two until one fits.
+    const mask = 0xffffffff >>> Math.clz32(i);
+    let other = (bits() & mask) >>> 0;
+    while (other > i) other = (bits() & mask) >>> 0;
+    [order[i], order[other]] = [order[other], order[i]];
+  }
+  return order;
+}
+
 // --- shared ---------------------------------------------------------------------------------------------------------
 
 /** Fisher-Yates from the front; `draw(left)` is a uniform integer in [0, left). */

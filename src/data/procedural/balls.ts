@@ -95,7 +95,7 @@ export function openVideoSource(options: unknown): VideoDataset {
 }
 
 /** Balls that do not touch, in any directions. */
-function startBalls(count: number, random: Random): Ball[] {
+export function startBalls(count: number, random: Random): Ball[] {
   const between = (low: number, high: number) => low + (high - low) * random.uniform();
   const balls: Ball[] = [];
   while (balls.length < count) {
@@ -133,14 +133,14 @@ export function simulate(start: readonly Ball[], frames: number): { path: Float6
 }
 
 /** A position between two walls, and the speed after the wall. */
-function reflected(at: number, speed: number, radius: number): [number, number] {
+export function reflected(at: number, speed: number, radius: number): [number, number] {
   if (at < radius) return [2 * radius - at, Math.abs(speed)];
   if (at > 1 - radius) return [2 * (1 - radius) - at, -Math.abs(speed)];
   return [at, speed];
 }
 
 /** Equal masses exchange the parts of their speeds along the line between them, if they come closer. */
-function collide(a: Ball, b: Ball): boolean {
+export function collide(a: Ball, b: Ball): boolean {
   const [dx, dy] = [b.x - a.x, b.y - a.y];
   const distance = Math.hypot(dx, dy);
   if (distance >= a.radius + b.radius || distance === 0) return false;
