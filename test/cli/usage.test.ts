@@ -73,7 +73,7 @@ test('bad usage ends with code 2 and says what would be right', async () => {
     [['train', 'ijepa', '--stepz'], /unknown option '--stepz'/],
     [['quickstart', '--minutes', '0'], /'--minutes <number>' argument '0' is invalid\. It must be a number above 0/],
     [['quickstart', '--seed', '1.5'], /It must be a whole number/],
-    [['train', 'lejpa'], /there is no recipe lejpa; did you mean lejepa\? \(recipes: ijepa, /],
+    [['train', 'lejpa'], /there is no recipe lejpa; did you mean lejepa\? \(recipes: audio-jepa, ijepa, /],
     [['train', 'none.yaml'], /none\.yaml: there is no such file/],
     [['train', folder], /this folder is no run/],
     [['train', 'types.yaml'], /types\.yaml:6:7 optimizer\.lr: expected number, received string/],
@@ -86,6 +86,10 @@ test('bad usage ends with code 2 and says what would be right', async () => {
     [['train', 'good.yaml', 'steps'], /steps: settings are written key=value/],
     [['train', 'good.yaml', 'train.steps=[1'], /train\.steps=\[1: Flow sequence/],
     [['train', 'good.yaml', 'train.steps=null', 'data.source=glyphs'], /exactly one of epochs, steps and minutes/],
+    [
+      ['train', 'good.yaml', 'method={name: s-jepa}'],
+      /data\.kind: s-jepa learns from data of kind skeleton, not image/,
+    ],
     [['train', 'good.yaml', '--resume'], /--resume needs to know the run/],
     [['train', 'good.yaml', 'data.source=glyphs', 'data.channels=3'], /images have 1 channel; set data\.channels=1/],
   ];
