@@ -126,14 +126,10 @@ export interface ProbeOptions {
  * Measures a frozen encoder on labelled samples: linear probe, k-NN and few labels, beside raw numbers and the same
  * architecture with random weights. Nothing is chosen on the test images. Throws a `JepaError` without labels.
  */
-export async function probe(options: ProbeOptions): Promise<ProbeResult> {
-  const started = performance.now();
-  const { encoder, seed = 0 } = options;
-  const { train, test, classes } = labelledParts(options.train, options.test);
-  const engine = options.engine ?? (await createEngine());
-  try {
-    const notes: string[] = [];
-    const context = { ...options, engine, train, test, seed, notes, count: classes.length };
+export function probe(options: ProbeOptions): Promise<ProbeResult> {
+  return inContext(options, async (context) => {
+    const started = performance.now();
+    const { encoder, seed, notes, classes } = context;
     const fresh = randomEncoder(encoder, seed);
     const own = await scoresOf(encoder, encoder, 'tokens', context);
     const raw = await scoresOf(rawSource(encoder), encoder, 'patches', context);
@@ -149,6 +145,20 @@ export async function probe(options: ProbeOptions): Promise<ProbeResult> {
       testFeatures: own.testFeatures,
       seconds: (performance.now() - started) / 1000,
     };
+  });
+}
+
+/** The encoder alone, for studies over seeds that have the baselines already. */
+export const probeEncoder = (options: ProbeOptions): Promise<SourceScores> =>
+  inContext(options, async (context) => (await scoresOf(context.encoder, context.encoder, 'tokens', context)).scores);
+
+/** Opens what probes of labelled samples share, and closes the engine if it is one of theirs. */
+async function inContext<T>(options: ProbeOptions, body: (context: Context) => Promise<T>): Promise<T> {
+  const { train, test, classes } = labelledParts(options.train, options.test);
+  const engine = options.engine ?? (await createEngine());
+  try {
+    const { seed = 0 } = options;
+    return await body({ ...options, engine, train, test, seed, notes: [], classes, count: classes.length });
   } finally {
     if (!options.engine) await engine.close();
   }
@@ -160,6 +170,7 @@ interface Context extends ProbeOptions {
   readonly engine: Engine;
   readonly seed: number;
   readonly notes: string[];
+  readonly classes: readonly string[];
   /** Number of classes. */
   readonly count: number;
 }
