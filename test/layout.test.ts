@@ -55,12 +55,12 @@ test('imports go up the list of folders only', () => {
   assert.deepEqual(wrong, []);
 });
 
-test('nothing in the package names a URL that it would load by itself', () => {
-  // Downloads happen only where a user asks for them; there are none yet.
-  for (const path of files(source)) {
-    assert.ok(
-      !/\bfetch\(\s*['"`]https?:/.test(readFileSync(path, 'utf8')),
-      `${relative(source, path)} fetches from the network`,
-    );
-  }
+test('one file alone uses the network, and only where jepa import was asked', () => {
+  const network = /\bfetch\(|XMLHttpRequest|WebSocket|EventSource|['"](?:node:)?(?:https?|http2|net|tls|dgram)['"]/;
+  const texts = [...files(source)].map((path) => ({ path: relative(source, path), text: readFileSync(path, 'utf8') }));
+  const code = (text: string) => text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
+  const using = texts.filter(({ text }) => network.test(code(text))).map(({ path }) => path);
+  assert.deepEqual(using, ['hub/download-node.ts']);
+  const calling = texts.filter(({ text }) => /\bdownloadModel\b/.test(code(text))).map(({ path }) => path);
+  assert.deepEqual(calling.sort(), ['cli/import.ts', 'hub/download-node.ts', 'hub/index.ts']);
 });

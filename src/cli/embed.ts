@@ -4,10 +4,10 @@ import type { Split } from '../data/open-node.js';
 import { formatBytes, formatDuration, formatFixed } from '../report/format.js';
 import { type EmbedResult, embed as embedImages } from '../train/embed.js';
 import { openEncoder } from '../train/frozen.js';
-import { openFor } from './encoder-data.js';
+import { type ClipOptions, openFor } from './encoder-data.js';
 import { notice, print, printJson, stages, table } from './output.js';
 
-export interface EmbedCommandOptions {
+export interface EmbedCommandOptions extends ClipOptions {
   readonly out: string;
   readonly split?: Split;
   readonly json?: boolean;
@@ -17,10 +17,10 @@ export interface EmbedCommandOptions {
 export async function embed(
   path: string,
   source: string,
-  { out, split, json = false }: EmbedCommandOptions,
+  { out, split, frames, frameStep, json = false }: EmbedCommandOptions,
 ): Promise<void> {
-  const encoder = openEncoder(path);
-  const dataset = await openFor(path, source, encoder, split);
+  const encoder = openEncoder(path, { frames });
+  const dataset = await openFor(path, source, encoder, split, frameStep);
   const { many } = wordsOf(dataset);
   const stage = stages();
   let result: EmbedResult;

@@ -9,10 +9,24 @@ import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import type { FrozenEncoder } from '../train/frozen.js';
 import { openConfiguredData, specOf } from './data.js';
 
+/** Which clips a published encoder sees. */
+export interface ClipOptions {
+  readonly frames?: number;
+  readonly frameStep?: number;
+}
+
+/** Frames of a video from one of a clip to the next, as most evaluations of V-JEPA have it. */
+const FRAME_STEP = 4;
+
 /** Labelled samples for an encoder: those that were named, or those that its run trained on. */
-export async function dataFor(path: string, encoder: FrozenEncoder, named: string | undefined): Promise<SampleSplits> {
+export async function dataFor(
+  path: string,
+  encoder: FrozenEncoder,
+  named: string | undefined,
+  frameStep?: number,
+): Promise<SampleSplits> {
   const run = runOf(path);
-  if (named !== undefined) return openSampleSplits(specFor(path, encoder, named));
+  if (named !== undefined) return openSampleSplits(specFor(path, encoder, named, frameStep));
   if (run === undefined) throw new UsageError(`${path} does not say what it was trained on; name the data after it`);
   return openConfiguredData(readCheckpointMeta(run).config);
 }
@@ -22,11 +36,17 @@ const runOf = (path: string): string | undefined =>
   [path, join(path, 'checkpoint')].find((folder) => existsSync(folder) && latestCheckpoint(folder) !== undefined);
 
 /** How data are opened for an encoder: as in its training. */
-function specFor(path: string, { encoder, preparation }: FrozenEncoder, source: string): SampleSpec {
+function specFor(
+  path: string,
+  { encoder, preparation }: FrozenEncoder,
+  source: string,
+  frameStep = FRAME_STEP,
+): SampleSpec {
   const run = runOf(path);
-  const [channels] = encoder.inputs[0].shape;
+  const [channels, frames] = encoder.inputs[0].shape;
   const fitting = { kind: modalityOf(preparation), channels: channels as 1 | 3 };
-  if (run === undefined) return { ...fitting, source };
+  if (run === undefined)
+    return { ...fitting, source, ...(fitting.kind === 'video' && { sampling: { frames, frameStep } }) };
   const { options, ...spec } = specOf(readCheckpointMeta(run).config);
   // Options belong to the set that the run named.
   return { ...spec, ...fitting, source, test: undefined, ...(source === spec.source && { options }) };
@@ -35,8 +55,14 @@ function specFor(path: string, { encoder, preparation }: FrozenEncoder, source: 
 const SETS_OF_ONE_FILE = /\.(tar|tgz|tar\.gz)$|idx[34]-ubyte(\.gz)?$/;
 
 /** The samples at a path: a data set of the encoder's modality, or one file. */
-export function openFor(path: string, source: string, encoder: FrozenEncoder, split?: Split): Promise<Dataset> {
-  const spec = specFor(path, encoder, source);
+export function openFor(
+  path: string,
+  source: string,
+  encoder: FrozenEncoder,
+  split?: Split,
+  frameStep?: number,
+): Promise<Dataset> {
+  const spec = specFor(path, encoder, source, frameStep);
   const isFile = statSync(source, { throwIfNoEntry: false })?.isFile();
   if (spec.kind === 'image' && isFile && !SETS_OF_ONE_FILE.test(source)) {
     return openImageFiles([source], { channels: spec.channels });

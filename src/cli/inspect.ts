@@ -9,10 +9,13 @@ import { modalityAt, openSampleSplits, openSamples, type SampleSplits } from '..
 import type { SkeletonClip } from '../data/skeleton/dataset.js';
 import type { TextSample } from '../data/text/dataset.js';
 import type { VideoFrames } from '../data/video/dataset.js';
+import { describeModel, type ModelFacts } from '../hub/describe.js';
+import { loadEncoder } from '../hub/encoder-files.js';
 import { type Inspection, inspectFile } from '../hub/inspect.js';
 import { readJsonl } from '../hub/jsonl.js';
 import { formatBytes, formatClock, formatFixed } from '../report/format.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
+import { showModel } from './import.js';
 import { bold, dim, print, printJson, table } from './output.js';
 import { METHOD_TITLES } from './run.js';
 import { yamlText } from './settings.js';
@@ -33,8 +36,28 @@ export async function inspect(
     else showData(data, all);
   } else {
     const file = await inspectFile(path);
-    if (json) printJson(file);
-    else showFile(file, all);
+    const model = publishedModel(path, file);
+    if (json) printJson(model ? { ...file, model } : file);
+    else {
+      if (model) {
+        showModel(path, model);
+        print();
+      }
+      showFile(file, all);
+    }
+  }
+}
+
+/** What a file or folder is as a published model; undefined where it is none, or only a part of one. */
+function publishedModel(path: string, { kind, files }: Inspection): ModelFacts | undefined {
+  const holdsModel =
+    kind === 'pytorch' || kind === 'safetensors' || files?.some((file) => file.path.endsWith('config.json'));
+  if (!holdsModel) return undefined;
+  try {
+    return describeModel(path, loadEncoder(path));
+  } catch (error) {
+    if (error instanceof JepaError) return undefined;
+    throw error;
   }
 }
 

@@ -10,7 +10,7 @@ import { recipesFolder } from './package-files.js';
  * Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
  */
 
-const ENCODER = 'a run, a Hugging Face I-JEPA folder, a PyTorch checkpoint or safetensors';
+const ENCODER = 'a run, a published model (folder, PyTorch checkpoint, safetensors, the name of an imported one)';
 const JSON_OPTION = ['--json', 'print the result as JSON on stdout'] as const;
 
 function whole(text: string): number {
@@ -26,6 +26,12 @@ function positive(text: string): number {
   }
   return value;
 }
+
+/** Of published encoders of clips, whose positions fit every length. */
+const clipOptions = (command: Command): Command =>
+  command
+    .option('--frames <number>', 'frames of a clip (default: as published; encoders with rotary positions)', whole)
+    .option('--frame-step <number>', 'frames of the video from one to the next (default: 4)', whole);
 
 function examples(...lines: readonly (readonly [command: string, what: string])[]): string {
   const width = Math.max(...lines.map(([command]) => command.length));
@@ -104,8 +110,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       (await import('./train.js')).train(recipe, overrides, options),
     );
 
-  jepa
-    .command('probe')
+  clipOptions(jepa.command('probe'))
     .description('measure what a frozen encoder knows, beside its raw input and random weights')
     .argument('<encoder>', ENCODER)
     .argument('[data]', 'labelled images, videos, ... (default: those that the run trained on)')
@@ -147,8 +152,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       (await import('./finetune.js')).finetune(encoder, data, options),
     );
 
-  jepa
-    .command('embed')
+  clipOptions(jepa.command('embed'))
     .description('turn images, videos, recordings or texts into vectors')
     .argument('<encoder>', ENCODER)
     .argument('<data>', 'a folder, a data set, or one file of what the encoder learned from')
@@ -213,6 +217,46 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       ),
     )
     .action(async (encoder: string, options) => (await import('./export.js')).exportEncoder(encoder, options));
+
+  jepa
+    .command('import')
+    .description('say what published weights are, and write them as a folder for this package and transformers')
+    .argument('<model>', 'a file or folder, or a name on the Hugging Face hub (which is downloaded)')
+    .option('-o, --out <folder>', 'where to write (default: nothing is written)')
+    .option('--download', 'the name is one on the hub, also where there is a folder of that name')
+    .option('--classifier <file>', 'an attentive classifier (.pt) to go with it')
+    .addOption(
+      new Option('--family <name>', 'where the files do not show it').choices([
+        'ijepa',
+        'vjepa',
+        'vjepa2',
+        'vjepa2-ac',
+        'vjepa2.1',
+      ]),
+    )
+    .addOption(
+      new Option('--entry <name>', 'encoder of a checkpoint (default: the target, as the papers evaluate)').choices([
+        'target_encoder',
+        'encoder',
+        'ema_encoder',
+      ]),
+    )
+    .option('--heads <number>', 'attention heads, where widths are not the published ones', whole)
+    .option('--predictor-heads <number>', 'the same of the predictor', whole)
+    .option('--frames <number>', 'frames of a clip, where the files do not show them', whole)
+    .option('--image-size <number>', 'side of the images, where the files do not show it', whole)
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      `${examples(
+        ['jepa import facebook/vjepa2-vitl-fpc64-256', 'download it; then jepa embed facebook/vjepa2-...'],
+        ['jepa import IN1K-vit.h.14-300e.pth.tar', "what is in one of Meta's checkpoints"],
+        ['jepa import vitl16.pth.tar -o vjepa-l/', 'and write it as a folder'],
+      )}\n
+Models are kept in JEPA_MODELS (default: ~/.cache/jepa/models). HF_ENDPOINT and HF_TOKEN are known. Nothing else that this
+program does uses the network.`,
+    )
+    .action(async (model: string, options) => (await import('./import.js')).importModel(model, options));
 
   jepa
     .command('inspect')

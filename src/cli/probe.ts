@@ -3,10 +3,10 @@ import { modalityOf } from '../data/plans.js';
 import { formatFixed } from '../report/format.js';
 import { openEncoder } from '../train/frozen.js';
 import { probe as measure, type ProbeResult, probePercents, type SourceScores } from '../train/probe.js';
-import { dataFor } from './encoder-data.js';
+import { type ClipOptions, dataFor } from './encoder-data.js';
 import { bold, dim, print, printJson, stages, table } from './output.js';
 
-export interface ProbeCommandOptions {
+export interface ProbeCommandOptions extends ClipOptions {
   readonly seed?: number;
   readonly draws?: number;
   readonly json?: boolean;
@@ -16,10 +16,10 @@ export interface ProbeCommandOptions {
 export async function probe(
   path: string,
   named: string | undefined,
-  { seed, draws, json = false }: ProbeCommandOptions,
+  { seed, draws, frames, frameStep, json = false }: ProbeCommandOptions,
 ): Promise<void> {
-  const encoder = openEncoder(path);
-  const { train, test } = await dataFor(path, encoder, named);
+  const encoder = openEncoder(path, { frames });
+  const { train, test } = await dataFor(path, encoder, named, frameStep);
   const attentive = modalityOf(encoder.preparation) === 'video';
   const stage = stages();
   let result: ProbeResult;

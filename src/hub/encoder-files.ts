@@ -19,6 +19,7 @@ import {
   predictorShapes,
   stripPrefixes,
 } from './ijepa-names.js';
+import { PACKAGE_TYPE, readModelFolder } from './model-folder.js';
 import { describeTorchValue, isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
 import { lateFloat32, loadFloat32 } from './raw.js';
 import { countIn, type State, shapeIn, stateOf } from './torch-files.js';
@@ -53,6 +54,7 @@ export interface CheckpointOptions extends VideoOptions {
 export function loadEncoder(path: string, options: CheckpointOptions = {}): LoadedEncoder {
   if (withFileErrors('open', path, () => fs.statSync(path)).isDirectory()) {
     const { model_type: type } = readJsonFile(join(path, 'config.json'));
+    if (type === PACKAGE_TYPE) return readModelFolder(path);
     return type === 'vjepa2' ? readVjepa2Folder(path) : readHuggingFaceFolder(path);
   }
   if (path.endsWith('.safetensors') || path.endsWith('.index.json')) {
@@ -87,9 +89,15 @@ export function readTorchCheckpoint(path: string, options: CheckpointOptions = {
         .filter((key) => root.has(key))
         .map((key) => [key, describeTorchValue(root.get(key)!)]),
     );
-    if (isVideoEncoder(state)) return { ...readVideoModel(state, predictor, what, options), facts };
+    const used = new Set<TorchValue>([entry, ...(predictor ? ['predictor'] : []), ...Object.keys(facts)]);
+    const ignored = [...root.keys()].filter((key) => !used.has(key)).map(String);
+    if (isVideoEncoder(state)) {
+      const model = readVideoModel(state, predictor, what, options);
+      const replaced = state.has('pos_embed') && !model.weights.has('pos_embed');
+      return { ...model, facts, ignored: [...ignored, ...(replaced ? [`${entry}.pos_embed`] : [])] };
+    }
     const encoder = imageEncoder(state, what, options.heads);
-    return { ...encoder, predictor: predictor && predictorFromState(predictor, encoder.config, path), facts };
+    return { ...encoder, predictor: predictor && predictorFromState(predictor, encoder.config, path), facts, ignored };
   });
 }
 

@@ -160,6 +160,20 @@ function readClassifier(
   return { config, weights: readRenamed(shapes, classifierNames, stored) };
 }
 
+/** Why the VJEPA2 classes of Hugging Face cannot hold a model; undefined where they can. */
+export function vjepa2Refusal({ config, predictor, attentive }: LoadedEncoder): string | undefined {
+  const rope = config.positions;
+  if (typeof rope !== 'object' || rope.frequencies !== 'tiled' || rope.referenceGrid !== undefined)
+    return 'its positions are not those of V-JEPA 2';
+  if (config.imageSize[0] !== config.imageSize[1]) return 'its clips are not square';
+  if (!predictor?.config.maskTokens) return 'it has no predictor with mask tokens';
+  if (!attentive) return undefined;
+  const { pooler, heads } = attentive.config;
+  if (pooler.heads !== config.heads || pooler.eps !== config.eps || pooler.blocks !== 'before' || pooler.bare)
+    return 'its pooler has other heads, another epsilon or another order than they compute with';
+  return Object.keys(heads).join() === 'linear' ? undefined : 'it has several classifiers';
+}
+
 /**
  * Writes a V-JEPA 2 as a folder that Python `transformers` loads: VJEPA2Model, or VJEPA2ForVideoClassification with an
  * attentive classifier. Each file is written atomically, the configuration last. Throws JepaError for what that class
@@ -168,19 +182,9 @@ function readClassifier(
 export function writeVjepa2Folder(folder: string, model: LoadedEncoder, options: HuggingFaceOptions = {}): void {
   const { config, weights, predictor, attentive, transforms } = model;
   const { dtype = 'F32', maxShardBytes, extra = {} } = options;
-  const refusal = (what: string) =>
-    new JepaError(`${folder}: the VJEPA2 classes of Hugging Face cannot hold this model: ${what}`);
-  const rope = config.positions;
-  if (typeof rope !== 'object' || rope.frequencies !== 'tiled' || rope.referenceGrid !== undefined)
-    throw refusal('its positions are not those of V-JEPA 2');
-  if (config.imageSize[0] !== config.imageSize[1]) throw refusal('its clips are not square');
-  if (!predictor?.config.maskTokens) throw refusal('it has no predictor with mask tokens');
-  if (attentive) {
-    const { pooler, heads } = attentive.config;
-    if (pooler.heads !== config.heads || pooler.eps !== config.eps || pooler.blocks !== 'before' || pooler.bare)
-      throw refusal('its pooler has other heads, another epsilon or another order than they compute with');
-    if (Object.keys(heads).join() !== 'linear') throw refusal('it has several classifiers');
-  }
+  const refusal = vjepa2Refusal(model);
+  if (refusal !== undefined || !predictor?.config.maskTokens)
+    throw new JepaError(`${folder}: the VJEPA2 classes of Hugging Face cannot hold this model: ${refusal}`);
   checkNames('encoder to be written', shapesOf(vitSpec(config)), weights);
   checkNames('predictor to be written', shapesOf(predictorSpec(predictor.config)), predictor.weights);
   if (attentive) checkNames('classifier to be written', shapesOf(classifierSpec(attentive.config)), attentive.weights);

@@ -40,6 +40,10 @@ export interface LoadedEncoder {
   readonly family?: Family;
   /** Scalars of a training checkpoint: epoch, loss, lr, ... */
   readonly facts?: Readonly<Record<string, unknown>>;
+  /** What the file says of the right to use the weights. */
+  readonly licence?: string;
+  /** Entries of a checkpoint that are no part of the model that was read: the optimizer, the other encoder, ... */
+  readonly ignored?: readonly string[];
 }
 
 /** Attentive pooling and the linear classifiers behind it, official names (`pooler.query_tokens`, `linear.weight`, ...). */
@@ -48,7 +52,8 @@ export interface AttentiveClassifier {
   readonly weights: EncoderWeights;
 }
 
-export type Family = 'ijepa' | 'vjepa' | 'vjepa2' | 'vjepa2-ac' | 'vjepa2.1';
+export const FAMILIES = ['ijepa', 'vjepa', 'vjepa2', 'vjepa2-ac', 'vjepa2.1'] as const;
+export type Family = (typeof FAMILIES)[number];
 
 /** Inside a block and outside: official name and Hugging Face's, without `.weight` or `.bias`. */
 const BLOCK_NAMES: readonly (readonly [string, readonly string[]])[] = [

@@ -1,5 +1,9 @@
 /** Files in and out: weights, checkpoints, embeddings, logs (Node; the readers of bytes in memory also run in browsers). */
 
+export type { ModelFacts } from './describe.js';
+export { describeModel } from './describe.js';
+export type { DownloadedModel, DownloadOptions, DownloadProgress } from './download-node.js';
+export { cachedModel, downloadModel, modelCache } from './download-node.js';
 export type { CheckpointOptions } from './encoder-files.js';
 export {
   LICENCES,
@@ -25,6 +29,8 @@ export type { InspectedTensor, Inspection } from './inspect.js';
 export { inspectFile } from './inspect.js';
 export type { JsonlLog, JsonlWriter } from './jsonl.js';
 export { openJsonl, parseJsonl, readJsonl } from './jsonl.js';
+export type { ModelFolder } from './model-folder.js';
+export { readModelFolder, writeModelFolder } from './model-folder.js';
 export type { NpyFile, NpzFile } from './npy.js';
 export { encodeNpy, encodeNpz, npyPieces, openNpy, openNpz } from './npy.js';
 export type { OnnxModel } from './onnx.js';

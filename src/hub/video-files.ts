@@ -113,7 +113,7 @@ function tableSide(state: State, tubelets: number, what: string): number {
 }
 
 function headsFor(width: number, heads: number | undefined, what: string, option: string): number {
-  if (heads === undefined || width % heads !== 0) {
+  if (heads === undefined || !Number.isInteger(heads) || width % heads !== 0) {
     throw new JepaError(
       `${what}: weights of width ${width} do not tell the number of attention heads; give it (option ${option})`,
     );

@@ -48,7 +48,8 @@ export function vitBackbone(module: Module, config: VitConfig): Backbone {
     embed: pooled,
     tokens: (inputs) => tokens(inputs[seen.name]),
     layers: (inputs, count) => {
-      const last = Array.from({ length: config.depth }, (_, i) => i).slice(-count);
+      // Where levels have norms of their own, only they can be asked for.
+      const last = (config.levels ?? Array.from({ length: config.depth }, (_, i) => i)).slice(-count);
       return vitLayers(inputs[seen.name], module.weights, config, last);
     },
     attention: (inputs) => lastAttention(inputs[seen.name], module.weights, config),

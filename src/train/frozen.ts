@@ -1,14 +1,13 @@
 import fs from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { wordsOf } from '../data/modality.js';
 import { isImages, modalityOf, type PreparationInput } from '../data/plans.js';
-import { evaluationTransforms, type TransformInput } from '../data/transforms.js';
-import { type CheckpointOptions, loadEncoder, OFFICIAL_LICENCE } from '../hub/encoder-files.js';
-import { makeBackbone } from '../methods/backbone.js';
+import { cachedModel, isModelName } from '../hub/download-node.js';
+import type { CheckpointOptions } from '../hub/encoder-files.js';
 import type { Encoder, Method } from '../methods/method.js';
 import { initialValues } from '../nn/weights.js';
 import type { Engine, State } from '../runtime/index.js';
@@ -17,6 +16,7 @@ import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
 import type { Config } from './config.js';
 import type { DataFacts } from './facts.js';
 import type { TrainResult } from './loop.js';
+import { openPublished } from './published.js';
 
 /** An encoder with its weights, wherever they came from: what is probed, fine-tuned, used and exported. */
 export interface FrozenEncoder {
@@ -34,11 +34,12 @@ export interface FrozenEncoder {
 }
 
 /**
- * Opens an encoder: a run of ours (its folder or the `checkpoint` folder inside), a Hugging Face I-JEPA folder, an official
- * `.pth.tar`, a state dict of PyTorch or safetensors with official names. Of a run with a moving average that average is
- * taken, as in the paper. Throws a `JepaError` that says what was looked for.
+ * Opens an encoder: a run of ours (its folder or the `checkpoint` folder inside), the name of an imported model, a folder of a published model (I-JEPA or
+ * V-JEPA 2 of Hugging Face, or what `jepa import` wrote), an official `.pth.tar` or `.pt`, a state dict of PyTorch or
+ * safetensors with official names. Of a run with a moving average that average is taken, as in the paper. Throws a `JepaError` that says what was looked for.
  */
-export function openEncoder(path: string, options: CheckpointOptions = {}): FrozenEncoder {
+export function openEncoder(given: string, options: CheckpointOptions = {}): FrozenEncoder {
+  const path = located(given);
   const isFolder = withFileErrors('open', path, () => fs.statSync(path)).isDirectory();
   const run = isFolder
     ? [path, join(path, 'checkpoint')].find((folder) => latestCheckpoint(folder) !== undefined)
@@ -49,25 +50,18 @@ export function openEncoder(path: string, options: CheckpointOptions = {}): Froz
       `${path}: no encoder here (looked for checkpoint/state-<step>.json of a run and for the config.json of a Hugging Face model)`,
     );
   }
-  const loaded = loadEncoder(path, options);
-  const encoder = makeBackbone('encoder.', { ...loaded.config, kind: 'vit' });
-  const { prefix } = encoder.module;
-  return {
-    name: basename(path),
-    encoder,
-    weights: new Map(Array.from(loaded.weights, ([name, value]) => [`${prefix}${name}`, value])),
-    preparation: toSize({ transforms: loaded.transforms ?? published(loaded.config.imageSize) }, encoder),
-    facts: {
-      method: 'ijepa',
-      licence: path.endsWith('.pth.tar') ? OFFICIAL_LICENCE : 'The licence of the weights it was made from applies.',
-    },
-  };
+  const published = openPublished(path, options);
+  return { ...published, preparation: toSize(published.preparation, published.encoder) };
 }
 
-/** What the published models are evaluated with; only square images are known to them. */
-function published([height, width]: readonly [number, number]): TransformInput[] {
-  if (height !== width) return [{ kind: 'resize', size: [height, width], fit: 'stretch' }];
-  return evaluationTransforms(height);
+/** The folder of a model that was imported by name; everything else is a path. */
+function located(path: string): string {
+  if (fs.existsSync(path) || !isModelName(path)) return path;
+  const known = cachedModel(path);
+  if (!known) {
+    throw new JepaError(`${path}: there is no such file or folder; if it is a model on the hub: jepa import ${path}`);
+  }
+  return known.folder;
 }
 
 /** Channels and size of the images of an encoder. Throws a `JepaError` for an encoder of anything else. */

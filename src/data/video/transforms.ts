@@ -3,9 +3,9 @@ import { JepaError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import type { HostTensor } from '../../base/tensor.js';
 import { randomCropBox, roundHalfEven } from '../pipeline.js';
-import { type Box, heightWidth, shortEdgeSize } from '../resample.js';
+import { type Box, centreBox, heightWidth, resizeBytes, shortEdgeSize } from '../resample.js';
 import { IMAGENET_MEAN, IMAGENET_STD } from '../transforms.js';
-import type { RawClip } from './clip.js';
+import { frameOf, type RawClip } from './clip.js';
 import { randAugment, randAugmentSchema } from './randaugment.js';
 import { resizeClip } from './resample.js';
 
@@ -59,6 +59,11 @@ export const clipTransformSchema = z.discriminatedUnion('kind', [
     views: side.default(1),
     /** The shorter side before the crop; by default trunc(size x 256 / 224) for one view and `size` for several. */
     shortSide: side.optional(),
+    /**
+     * Hugging Face's processors average over what a smaller pixel covers, and halve an odd border otherwise than the
+     * evaluation code of the papers.
+     */
+    like: z.enum(['papers', 'Hugging Face']).default('papers'),
     ...statistics,
   }),
 ]);
@@ -207,14 +212,28 @@ function evaluationViews(clip: RawClip, transform: Evaluate, out: Float32Array):
   if (shortSide < crop)
     throw new JepaError(`clip transforms: a crop of ${crop} is larger than the short side ${shortSide}`);
   const { height, width } = shortEdgeSize(clip, shortSide);
-  const whole = { left: 0, top: 0, width: clip.width, height: clip.height };
   const length = clip.channels * clip.frames * crop * crop;
-  for (const [v, corner] of spatialViews(height, width, crop, views).entries()) {
+  const hf = transform.like === 'Hugging Face';
+  const source = hf ? smoothlyResized(clip, height, width) : clip;
+  const whole = { left: 0, top: 0, width: source.width, height: source.height };
+  const corners = hf && views === 1 ? [centreBox(whole, crop, crop)] : spatialViews(height, width, crop, views);
+  for (const [v, { left, top }] of corners.entries()) {
     const view = out.subarray(v * length, (v + 1) * length);
-    const wanted = { height, width, crop: { ...corner, width: crop, height: crop } };
-    resizeClip(clip, () => whole, wanted, { bytes: true, mirror: false }, view);
+    const wanted = { height, width, crop: { left, top, width: crop, height: crop } };
+    resizeClip(source, () => whole, wanted, { bytes: true, mirror: false }, view);
     normalizeClip(view, clip.channels, mean, std);
   }
+}
+
+function smoothlyResized(clip: RawClip, height: number, width: number): RawClip {
+  const { frames, channels } = clip;
+  const size = height * width * channels;
+  const data = new Uint8Array(frames * size);
+  for (let t = 0; t < frames; t++) {
+    const frame = { height: clip.height, width: clip.width, channels, data: frameOf(clip, t) };
+    data.set(resizeBytes(frame, width, height, 'bilinear').data, t * size);
+  }
+  return { frames, height, width, channels, data };
 }
 
 // --- erasing --------------------------------------------------------------------------------------------------------
