@@ -1,6 +1,6 @@
 export interface Interrupts {
   readonly signal: AbortSignal;
-  /** Lets Ctrl-C end the process at once again. */
+  /** Lets Ctrl-C end the process at once again, unless it was interrupted. */
   release(): void;
 }
 
@@ -17,6 +17,8 @@ export function catchInterrupts(announce: () => void): Interrupts {
   return {
     signal: controller.signal,
     release: () => {
+      // Once interrupted the program is about to end: a second Ctrl-C still ends it with 130, not by the signal.
+      if (controller.signal.aborted) return;
       for (const name of names) process.off(name, stop);
     },
   };
