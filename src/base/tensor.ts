@@ -19,6 +19,17 @@ export interface HostTensor<T extends HostDType = HostDType> {
   readonly data: HostData[T];
   /** Where numbers lie in a file: puts them into memory that is there already, with no other copy in between. */
   fill?(target: HostData[T]): void;
+  /** Where numbers lie in a file just as they would in memory. */
+  readonly place?: FilePlace;
+}
+
+/** Bytes of a file as it was when it was opened. */
+export interface FilePlace {
+  readonly path: string;
+  readonly size: number;
+  readonly mtimeMs: number;
+  /** Where the bytes begin. */
+  readonly offset: number;
 }
 
 /** Writes the numbers of a tensor into `target`, which has room for exactly them. */

@@ -41,6 +41,7 @@ export function fileSource(path: string): ByteSource {
         return bytes;
       },
       readInto,
+      file: { path, size, mtimeMs, offset: 0 },
       close() {
         if (open !== undefined) fs.closeSync(open);
         open = undefined;

@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
 import { quoted } from '../base/json.js';
-import { type HostData, type HostDType, type HostTensor, sizeOf } from '../base/tensor.js';
+import { type FilePlace, type HostData, type HostDType, type HostTensor, sizeOf } from '../base/tensor.js';
 
 /**
  * Bits of one element of every type that tensor files hold, under the names of safetensors. The order is that in which
@@ -43,6 +43,8 @@ export interface StoredTensor {
   read(): Uint8Array<ArrayBuffer>;
   /** The same into memory that is there, `byteLength` bytes, where that saves a copy. */
   readInto?(target: Uint8Array): void;
+  /** Where the bytes are in a file. */
+  readonly place?: FilePlace;
 }
 
 export function isFileDType(name: unknown): name is FileDType {
@@ -186,6 +188,7 @@ export function lateFloat32(
   return Object.defineProperties({ dtype: 'float32', shape } as HostTensor<'float32'>, {
     data: { get: data, enumerable: true },
     fill: { value: fill },
+    place: { value: parts.length === 1 && parts[0].stored.dtype === 'F32' ? parts[0].stored.place : undefined },
   });
 }
 

@@ -69,9 +69,15 @@ export function openSafetensors(source: ByteSource): SafetensorsFile {
     }
     const byteLength = range.end - range.begin;
     const at = dataStart + range.begin;
-    const { readInto } = source;
-    const into = readInto && { readInto: (target: Uint8Array) => readInto(at, target) };
-    tensors.set(name, { dtype, shape, byteLength, read: () => source.read(at, byteLength), ...into });
+    const { readInto, file } = source;
+    tensors.set(name, {
+      dtype,
+      shape,
+      byteLength,
+      read: () => source.read(at, byteLength),
+      ...(readInto && { readInto: (target: Uint8Array) => readInto(at, target) }),
+      ...(file && { place: { ...file, offset: at } }),
+    });
   }
   if (dataStart + end < source.size) refuse(`${source.size - dataStart - end} bytes follow the last tensor`);
   return { metadata: Object.fromEntries(metadata), tensors };

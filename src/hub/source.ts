@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import type { FilePlace } from '../base/tensor.js';
 
 /** Bytes that can be read by range: a file on disk or an array in memory. Reading is synchronous. */
 export interface ByteSource {
@@ -10,6 +11,8 @@ export interface ByteSource {
   read(offset: number, length: number): Uint8Array<ArrayBuffer>;
   /** The same into memory that is there; sources that would only copy what they have read do without. */
   readInto?(offset: number, target: Uint8Array): void;
+  /** The file that this is. */
+  readonly file?: FilePlace;
   close(): void;
 }
 

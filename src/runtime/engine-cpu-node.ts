@@ -11,7 +11,7 @@ import type { DType, Tensor } from '../graph/tensor.js';
 import { countFlops, livePeak } from './cost.js';
 import { aligned, cutPieces, placeAll, sliceRows } from './cpu-layout.js';
 import { type CpuThreads, startThreads } from './cpu-threads-node.js';
-import { allocate, type Block, giveBack, viewOf } from './memory-node.js';
+import { allocate, type Block, giveBack, mapFile, viewOf } from './memory-node.js';
 import { locateNonFinite } from './nonfinite.js';
 import {
   addingPlan,
@@ -35,7 +35,14 @@ import { BYTES, type PhaseDefinition, type RunReply, type RunRequest } from './w
 
 interface CpuState extends State {
   readonly block: Block;
-  readonly layout: ReadonlyMap<string, { readonly offset: number; readonly shape: readonly number[] }>;
+  readonly layout: ReadonlyMap<string, StatePlace>;
+}
+
+/** Where a parameter lies: `offset` floats into the state's block, or into a file that is mapped. */
+interface StatePlace {
+  readonly offset: number;
+  readonly shape: readonly number[];
+  readonly mapped?: Block;
 }
 
 /**
@@ -51,9 +58,13 @@ export async function createCpuEngine(workers: number): Promise<Engine> {
   return {
     backend: 'cpu',
     workers,
-    createState: async (parameters) => {
-      const state = createState(parameters, inTurn);
+    createState: async (parameters, values) => {
+      const state = createState(parameters, inTurn, values);
       states.push(state);
+      if (values) {
+        const held = ([name]: readonly [string, unknown]) => !state.layout.get(name)?.mapped;
+        await state.write(new Map([...values].filter(held)));
+      }
       return state;
     },
     compile: (spec, state) =>
@@ -120,7 +131,10 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
         const axis = batchAxis(tensor.shape, plan.batch);
         return { name, axis: axis < 0 ? null : axis };
       }),
-      parameters: plan.parameters.map(({ name }) => ({ name, ...memory.place(name) })),
+      parameters: plan.parameters.map(({ name }) => {
+        const { offset, shape, mapped = state.block } = memory.place(name);
+        return { name, offset, shape, block: mapped };
+      }),
       gradients: trained.map((g) => ({ name: gradientName(g.parameter), offset: g.offset, shape: g.shape })),
       outputs: plan.outputs.map(({ name, placement }) => ({ name: `output ${name}`, placement })),
       rowInputs: { own: ROWS_INPUT, whole: WHOLE_INPUT, share: SHARE_INPUT },
@@ -139,7 +153,9 @@ async function compile(cpu: Cpu, spec: ProgramSpec, state: CpuState): Promise<Pr
     const symbols = bindInputs(plan, checks, feeds);
     if (values && !spec.update) throw new JepaError(`${spec.name}: it has no update`);
     const batch = symbols.get(plan.batch) ?? 1;
-    const rows = sliceRows(batch, symbols.has(plan.batch) ? workers : 1, workers);
+    // A batch without a slice for every worker is one worker's, with a thread for each, where nothing is exchanged.
+    const alone = !spec.update && phases.length === 1 && batch < workers;
+    const rows = sliceRows(batch, symbols.has(plan.batch) && !alone ? workers : 1, workers);
     symbols.set(wholeBatch(plan.batch).key, batch);
     const evaluated = (shape: readonly Dim[]): number[] => shape.map((dim) => evaluateDim(dim, symbols) as number);
 
@@ -309,12 +325,14 @@ interface CpuProgram extends Program {
 /** Gradients and optimizer slots of a program, and who updates what. */
 function programMemory(plan: Plan, state: CpuState, workers: number) {
   const { update, name: program } = plan.spec;
-  const place = (name: string): { offset: number; shape: readonly number[] } => {
+  const place = (name: string): StatePlace => {
     const placed = state.layout.get(name);
     if (!placed) throw new JepaError(`${program}: the parameter ${name} is not part of the state`);
     return placed;
   };
   const trained = plan.gradients.map((g) => ({ ...g, ...place(g.parameter) }));
+  const still = trained.find(({ mapped }) => mapped) ?? update?.followers?.find((f) => place(nameOf(f.target)).mapped);
+  if (still) throw new JepaError(`${program}: some of its parameters are used from a file, where they cannot learn`);
   const targets = new Map((update?.followers ?? []).map((f) => [nameOf(f.online), place(nameOf(f.target)).offset]));
   const length = Math.max(0, ...trained.map((g) => g.offset + aligned(sizeOf(g.shape))));
   const gradients = update ? Array.from({ length: workers }, () => allocate(length * 4)) : [];
@@ -382,21 +400,34 @@ function collect(
   return { dtype, shape, data: total };
 }
 
-function createState(parameters: readonly Tensor[], inTurn: InTurn): CpuState {
-  const layout = new Map<string, { offset: number; shape: readonly number[] }>();
+function createState(
+  parameters: readonly Tensor[],
+  inTurn: InTurn,
+  values?: ReadonlyMap<string, HostTensor<'float32'>>,
+): CpuState {
+  const layout = new Map<string, StatePlace>();
   let floats = 0;
   for (const tensor of parameters) {
     const name = nameOf(tensor);
     if (layout.has(name)) throw new JepaError(`state: two parameters are called ${name}`);
     const shape = tensor.shape as readonly number[];
-    layout.set(name, { offset: floats, shape });
-    floats += aligned(sizeOf(shape));
+    const value = values?.get(name);
+    if (values && !value) throw new JepaError(`state: there is no value for the parameter ${name}`);
+    if (value && value.shape.join() !== shape.join())
+      throw new JepaError(`state: ${name} has shape [${shape}], but [${value.shape}] was given`);
+    const inFile = value?.place && mapFile(value.place);
+    if (inFile) layout.set(name, { shape, ...inFile });
+    else {
+      layout.set(name, { offset: floats, shape });
+      floats += aligned(sizeOf(shape));
+    }
   }
   const block = allocate(floats * 4);
   const view = (name: string): { shape: readonly number[]; data: Float32Array } => {
     const placed = layout.get(name);
     if (!placed) throw new JepaError(`state: there is no parameter ${name}`);
-    return { shape: placed.shape, data: new Float32Array(viewOf(block), placed.offset * 4, sizeOf(placed.shape)) };
+    const { offset, shape, mapped = block } = placed;
+    return { shape, data: new Float32Array(viewOf(mapped), offset * 4, sizeOf(shape)) };
   };
   return {
     names: [...layout.keys()],

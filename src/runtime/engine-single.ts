@@ -44,7 +44,11 @@ export async function createSingleEngine(backend: 'wasm' | 'webgpu'): Promise<En
   return {
     backend,
     workers: 1,
-    createState: (parameters) => inTurn(() => createState(sessions, inTurn, parameters)),
+    createState: async (parameters, values) => {
+      const state = await inTurn(() => createState(sessions, inTurn, parameters));
+      if (values) await state.write(values);
+      return state;
+    },
     compile: (spec, state) => inTurn(() => compile(sessions, inTurn, backend, spec, state as SingleState)),
     close: () => finish(() => sessions.close()),
   };

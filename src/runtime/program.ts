@@ -8,8 +8,12 @@ export interface Engine {
   readonly backend: Backend;
   /** Threads that take slices of a batch; 1 where one session does everything. */
   readonly workers: number;
-  /** Memory for parameters, all zero. Parameters of one group that lie next to each other are updated fastest. */
-  createState(parameters: readonly Tensor[]): Promise<State>;
+  /**
+   * Memory for parameters. Parameters of one group that lie next to each other are updated fastest. With `values` (one for
+   * every parameter) it holds them, else zeros; where those lie in files as they would in memory they may be used from
+   * there, which takes neither time nor a copy, but such parameters cannot learn and the files must stay as they are.
+   */
+  createState(parameters: readonly Tensor[], values?: ReadonlyMap<string, HostTensor<'float32'>>): Promise<State>;
   compile(spec: ProgramSpec, state: State): Promise<Program>;
   close(): Promise<void>;
 }

@@ -43,6 +43,8 @@ interface LoadedProgram {
   readonly update: LoadedUpdate | null;
   /** Opened when a slice is first worked on in pieces. */
   adding?: Session;
+  /** With a thread for every worker, for a batch that has no slice for each; opened when there first is one. */
+  wide?: Session;
 }
 
 interface LoadedUpdate {
@@ -74,12 +76,12 @@ const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * 
 let profileFolder: string | null = null;
 const profiled: Session[] = [];
 
-async function openSession(model: Uint8Array): Promise<Session> {
+async function openSession(model: Uint8Array, threads = 1): Promise<Session> {
   const session = await ort.InferenceSession.create(model, {
     executionProviders: ['cpu'],
     // Our own passes have chosen the operators; the runtime's would undo them.
     graphOptimizationLevel: 'disabled',
-    intraOpNumThreads: 1,
+    intraOpNumThreads: threads,
     interOpNumThreads: 1,
     executionMode: 'sequential',
     // Patterns keep a block for every combination of shapes beside the arena: half of the memory, for no time.
@@ -115,7 +117,12 @@ async function load(id: number, definition: ProgramDefinition): Promise<void> {
   const state = new Float32Array(viewOf(definition.state));
   const slice = (flat: Float32Array, offset: number, shape: readonly number[]): Tensor =>
     tensor('float32', flat.subarray(offset, offset + sizeOf(shape)), shape);
-  const parameters = new Map(definition.parameters.map((p) => [p.name, slice(state, p.offset, p.shape)]));
+  const parameters = new Map(
+    definition.parameters.map(({ name, block, offset, shape }) => [
+      name,
+      tensor('float32', new Float32Array(viewOf(block), offset * 4, sizeOf(shape)), shape),
+    ]),
+  );
   let update: LoadedUpdate | null = null;
   const gradients: Values = new Map();
   if (definition.update) {
@@ -175,18 +182,15 @@ async function runInPieces(
 ): Promise<void> {
   const { definition } = program;
   const { start, count: rows } = request.rows[index];
+  const alone = rows === request.batch && !definition.update ? await wideSession(program) : undefined;
   const pieces = Math.ceil(rows / Math.max(1, request.rowsAtOnce));
   const sums = new Map<string, Float32Array>();
   for (let i = 0; i < pieces; i++) {
     const from = Math.floor((rows * i) / pieces);
     const piece = { start: start + from, count: Math.floor((rows * (i + 1)) / pieces) - from };
     placeFeeds(program, request, piece, values);
-    await runPhase(
-      program,
-      0,
-      values,
-      i > 0 && definition.adding ? await addingSession(program, definition.adding) : undefined,
-    );
+    const adding = i > 0 && definition.adding ? await addingSession(program, definition.adding) : undefined;
+    await runPhase(program, 0, values, { adding, alone });
     for (const { name, placement } of definition.outputs) {
       if (placement !== 'partial' || pieces === 1) continue;
       const part = values.get(name)?.data as Float32Array;
@@ -204,6 +208,13 @@ async function runInPieces(
 async function addingSession(program: LoadedProgram, { model }: PhaseDefinition): Promise<Session> {
   program.adding ??= await openSession(model);
   return program.adding;
+}
+
+/** The session of a worker that has the whole batch to itself; undefined where there is no other worker. */
+async function wideSession(program: LoadedProgram): Promise<Session | undefined> {
+  if (count === 1) return undefined;
+  program.wide ??= await openSession(program.definition.phases[0].model, count);
+  return program.wide;
 }
 
 interface Rows {
@@ -257,7 +268,12 @@ function placeFeeds(
   if (whole in definition.types) values.set(whole, tensor('bool', new Uint8Array(request.batch), [request.batch]));
 }
 
-async function runPhase(program: LoadedProgram, p: number, values: Values, adding?: Session): Promise<void> {
+async function runPhase(
+  program: LoadedProgram,
+  p: number,
+  values: Values,
+  { adding, alone }: { readonly adding?: Session; readonly alone?: Session } = {},
+): Promise<void> {
   const { definition, gradients } = program;
   const phase = adding && definition.adding ? definition.adding : definition.phases[p];
   const feeds: Record<string, Tensor> = {};
@@ -265,7 +281,7 @@ async function runPhase(program: LoadedProgram, p: number, values: Values, addin
     feeds[name] = (values.get(name) ?? gradients.get(name.slice(PREVIOUS.length))) as Tensor;
   const fetches: Record<string, Tensor | null> = {};
   for (const name of phase.outputs) fetches[name] = gradients.get(name) ?? null;
-  const results = await (adding ?? program.sessions[p]).run(feeds as never, fetches as never);
+  const results = await (adding ?? alone ?? program.sessions[p]).run(feeds as never, fetches as never);
   for (const name of phase.outputs) values.set(name, results[name] as unknown as Tensor);
 }
 
@@ -439,8 +455,13 @@ function sumOfSquares(values: Float32Array): number {
 function sessionsOf(id: number): Session[] {
   const program = programs.get(id);
   if (!program) return [];
-  const { update: u, sessions } = program;
-  return [...sessions, ...(u ? [u.plain, u.following, ...(u.follow ? [u.follow] : []), ...u.reduce.values()] : [])];
+  const { update: u, sessions, adding, wide } = program;
+  const later = [adding, wide].filter((session) => session !== undefined);
+  return [
+    ...sessions,
+    ...later,
+    ...(u ? [u.plain, u.following, ...(u.follow ? [u.follow] : []), ...u.reduce.values()] : []),
+  ];
 }
 
 async function handle(message: Message): Promise<Reply> {

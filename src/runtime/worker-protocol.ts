@@ -31,8 +31,13 @@ export interface ProgramDefinition {
   readonly types: Readonly<Record<string, 'float32' | 'int32' | 'bool'>>;
   /** Inputs; `axis` is the one that is cut into slices, null where every worker gets the whole value. */
   readonly feeds: readonly { readonly name: string; readonly axis: number | null }[];
-  /** Parameters: offset in floats in the state block. */
-  readonly parameters: readonly { readonly name: string; readonly offset: number; readonly shape: readonly number[] }[];
+  /** Parameters: offset in floats in a block, the state's or a mapped file. */
+  readonly parameters: readonly {
+    readonly name: string;
+    readonly block: Block;
+    readonly offset: number;
+    readonly shape: readonly number[];
+  }[];
   /** Gradients: output name and offset in floats in the worker's gradient block. */
   readonly gradients: readonly { readonly name: string; readonly offset: number; readonly shape: readonly number[] }[];
   readonly outputs: readonly { readonly name: string; readonly placement: number | 'replicated' | 'partial' }[];

@@ -155,11 +155,7 @@ const installed = new WeakMap<Engine, WeakMap<FrozenEncoder['weights'], Promise<
 export function installEncoder(engine: Engine, { encoder, weights }: FrozenEncoder): Promise<State> {
   const states = installed.get(engine) ?? new WeakMap<FrozenEncoder['weights'], Promise<State>>();
   installed.set(engine, states);
-  const install = async (): Promise<State> => {
-    const state = await engine.createState([...encoder.module.tensors.values()]);
-    await state.write(weights);
-    return state;
-  };
+  const install = (): Promise<State> => engine.createState([...encoder.module.tensors.values()], weights);
   const state = states.get(weights) ?? install();
   states.set(weights, state);
   return state;

@@ -12,7 +12,8 @@ import { golden } from './cases.js';
 const folder = mkdtempSync(join(tmpdir(), 'jepa-model-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 const area = join(golden, 'hf-vjepa2');
-const read = () => readTorchCheckpoint(join(area, 'meta_ac.pt'), { heads: 2, predictorHeads: 2, imageSize: 16, frames: 4 });
+const read = () =>
+  readTorchCheckpoint(join(area, 'meta_ac.pt'), { heads: 2, predictorHeads: 2, imageSize: 16, frames: 4 });
 
 const sameWeights = (got: EncoderWeights | undefined, wanted: EncoderWeights | undefined): void => {
   assert.ok(got && wanted);
