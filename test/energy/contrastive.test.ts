@@ -134,7 +134,8 @@ test('every contrastive loss shapes an energy that tells data from noise; the pe
   // The exact density of these moons itself ranks a uniform y below a true one in 0.952 of the cases, so that an aim of
   // 0.95 leaves no room for learning. Three hundred steps reach 0.89 to 0.93, and 0.85 by the difference of means.
   for (const [kind, score] of Object.entries(scores)) {
-    if (kind !== 'perceptron') assert.ok(score > (kind === 'divergence' ? 0.8 : 0.86), `${kind}: ${JSON.stringify(scores)}`);
+    if (kind !== 'perceptron')
+      assert.ok(score > (kind === 'divergence' ? 0.8 : 0.86), `${kind}: ${JSON.stringify(scores)}`);
   }
   // Without a margin nothing pushes the energies apart: they stay nearly flat.
   assert.ok(margins.perceptron < 0.1 && margins.hinge > 1, JSON.stringify(margins));
