@@ -90,8 +90,11 @@ const integer = (to: Message, field: number, value: number | bigint): void =>
 const bytes = (to: Message, field: number, value: Uint8Array): void =>
   push(to, varint(field * 8 + 2), varint(value.length), value);
 const text = (to: Message, field: number, value: string): void => bytes(to, field, encoder.encode(value));
-const nested = (to: Message, field: number, value: Message): void =>
-  push(to, varint(field * 8 + 2), varint(value.length), ...value.chunks);
+function nested(to: Message, field: number, value: Message): void {
+  push(to, varint(field * 8 + 2), varint(value.length));
+  // One by one: a graph of many nodes has more chunks than a call can have arguments.
+  for (const chunk of value.chunks) push(to, chunk);
+}
 const packed = (to: Message, field: number, values: readonly number[]): void => {
   const inner = message();
   for (const value of values) push(inner, varint(value));
