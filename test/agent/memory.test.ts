@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { associativeMemory, episodicLog } from '../../src/agent/memory.js';
+import { createRandom, type Random } from '../../src/base/random.js';
+import { auroc } from '../../src/eval/ranking.js';
+
+const OPTIONS = { keys: 16, values: 8, capacity: 64, width: 0.15, unknown: 0.02 };
+const unit = (random: Random, size: number): Float64Array => {
+  const v = Float64Array.from({ length: size }, () => random.normal());
+  const norm = Math.hypot(...v);
+  return v.map((x) => x / norm);
+};
+const cosine = (a: Float64Array, b: Float64Array): number =>
+  a.reduce((t, v, i) => t + v * b[i], 0) / (Math.hypot(...a) * Math.hypot(...b));
+
+test('fifty pairs are recalled after one showing, and strangers are known as such (WM5)', () => {
+  const random = createRandom(1);
+  const memory = associativeMemory(OPTIONS);
+  const keys: Float64Array[] = [];
+  while (keys.length < 50) {
+    const key = unit(random, 16);
+    if (keys.every((other) => cosine(key, other) < 0.7)) keys.push(key);
+  }
+  const values = keys.map(() => unit(random, 8));
+  for (const [i, key] of keys.entries()) memory.write(key, values[i]);
+  assert.equal(memory.size, 50);
+  const known = keys.map((key, i) => {
+    const recall = memory.read(key);
+    assert.ok(cosine(recall.value, values[i]) > 0.99);
+    assert.ok(recall.weights.reduce((a, b) => a + b, 0) <= 1 + 1e-12);
+    return recall.known;
+  });
+  const strange = keys.map(() => memory.read(unit(random, 16)).known);
+  assert.ok(auroc([...known, ...strange], [...known.map(() => 1), ...strange.map(() => 0)]) > 0.95);
+});
+
+test('reading and its slope: an empty store, nearest neighbours, finite differences (M2)', () => {
+  const random = createRandom(2);
+  const small = associativeMemory({ keys: 3, values: 2, capacity: 5, width: 0.8, unknown: 0.3 });
+  assert.deepEqual(small.read([0, 0, 0]), { value: new Float64Array(2), weights: new Float64Array(0), known: 0 });
+  for (let i = 0; i < 5; i++) small.allocate(unit(random, 3), unit(random, 2));
+  const query = unit(random, 3);
+  const slope = small.slope(query);
+  for (let k = 0; k < 3; k++) {
+    const moved = (by: number): Float64Array => small.read(query.map((v, i) => (i === k ? v + by : v))).value;
+    const [plus, minus] = [moved(1e-5), moved(-1e-5)];
+    for (let i = 0; i < 2; i++) assert.ok(Math.abs((plus[i] - minus[i]) / 2e-5 - slope[i * 3 + k]) < 1e-6);
+  }
+  const sharp = associativeMemory({ keys: 1, values: 1, capacity: 3, width: 1e-3, unknown: 0 });
+  for (const k of [0, 1, 2]) sharp.allocate([k], [10 * k]);
+  assert.equal(sharp.read([1.2]).value[0], 10);
+});
+
+test('updates replace what matches fully and keep what does not; imagined writes stay imagined', () => {
+  const memory = associativeMemory({ keys: 1, values: 1, capacity: 2, width: 0.1, unknown: 0 });
+  memory.allocate([0], [1]);
+  memory.allocate([5], [2]);
+  const imagined = memory.overlay();
+  imagined.update([0], [7]);
+  assert.equal(imagined.read([0]).value[0], 7);
+  assert.equal(imagined.read([5]).value[0], 2);
+  assert.equal(memory.read([0]).value[0], 1);
+  memory.update([5], [3]);
+  memory.allocate([9], [4]);
+  assert.deepEqual(memory.slots().map(({ key }) => key[0]).sort(), [5, 9], 'the least recently used made room'); // biome-ignore format: one claim
+  assert.throws(() => memory.read([1, 2]), /a query of 2 numbers/);
+});
+
+test('objects that nothing happened to stay where they are (WM4)', () => {
+  // Thirty objects, sixty events of one each. Read and write at keys; the rival predicts all objects and errs a little.
+  const random = createRandom(3);
+  const memory = associativeMemory({ keys: 30, values: 2, capacity: 30, width: 0.2, unknown: 0 });
+  const name = (i: number): Float64Array => Float64Array.from({ length: 30 }, (_, k) => (k === i ? 1 : 0));
+  const first = Array.from({ length: 30 }, () => [random.normal(), random.normal()]);
+  for (const [i, place] of first.entries()) memory.allocate(name(i), place);
+  const whole = first.map((place) => [...place]);
+  const touched = new Set<number>();
+  for (let event = 0; event < 60; event++) {
+    const i = random.integer(15);
+    touched.add(i);
+    const place = [random.normal(), random.normal()];
+    memory.update(name(i), place);
+    // Each rewriting of everything has an error of one hundredth.
+    for (const [j, row] of whole.entries()) {
+      for (const k of [0, 1]) row[k] = (j === i ? place[k] : row[k]) + 0.01 * random.normal();
+    }
+  }
+  let [drift, rival] = [0, 0];
+  for (let i = 0; i < 30; i++) {
+    if (touched.has(i)) continue;
+    const now = memory.read(name(i)).value;
+    drift += Math.hypot(now[0] - first[i][0], now[1] - first[i][1]);
+    rival += Math.hypot(whole[i][0] - first[i][0], whole[i][1] - first[i][1]);
+  }
+  assert.ok(drift < rival / 5, `drift ${drift}, of a whole prediction ${rival}`);
+});
+
+test('the log keeps order, finds the near, the dear and the surprising', () => {
+  const log = episodicLog(50);
+  for (let t = 0; t < 120; t++)
+    log.append({ episode: 0, time: t, state: Float64Array.of(t), intrinsic: t % 7, critic: 0, surprise: t === 119 ? 1e9 : 0, real: true }); // biome-ignore format: one row
+  assert.equal(log.moments().length, 50);
+  assert.equal(log.nearest([100.2], 1)[0].time, 100);
+  assert.equal(log.byCost(1, 'most')[0].intrinsic, 6);
+  assert.ok(log.sample(20, createRandom(1), 'surprise').every(({ time }) => time === 119));
+  assert.throws(
+    () => log.append({ episode: 0, time: 3, state: Float64Array.of(0), intrinsic: 0, critic: 0, surprise: 0, real: true }), // biome-ignore format: one row
+    /comes after/,
+  );
+});
