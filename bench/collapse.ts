@@ -73,6 +73,10 @@ export function shapePairs(random: Random, count: number): { x: Floats; y: Float
   };
 }
 
+const POOL = 3000;
+/** Training pictures by seed: cells that share a seed share them. */
+const pools = new Map<number, ReturnType<typeof shapePairs>>();
+
 export interface Cell {
   readonly architecture: Architecture;
   readonly prevention: Prevention;
@@ -142,7 +146,7 @@ export async function collapseCell(
       loss = add(loss, mul(varianceCovariance(s, { variance: 1, covariance: 0.04 }).loss, 1));
     if (prevention === 'sigreg') loss = add(loss, mul(sigreg(s, directions), 0.02));
   }
-  const random = createRandom(seed, 'shapes');
+  const random = createRandom(seed, 'batches');
   const fit = await createFit(engine, {
     name: `${architecture}-${prevention}`,
     modules: Object.values(modules),
@@ -156,14 +160,35 @@ export async function collapseCell(
         : [],
     momentum: 0.99,
   });
-  const feedsOf = (count: number) => {
-    const { x, y, factors } = shapePairs(random, count);
-    const wrong = float32(
-      [count, PIXELS],
-      new Float32Array([...y.data.subarray(PIXELS), ...y.data.subarray(0, PIXELS)]),
-    );
-    return { factors, feeds: { x, y, wrong, directions: randomDirections(random, WIDTH, 32) } };
+  const pool = pools.get(seed) ?? shapePairs(createRandom(seed, 'shapes'), POOL);
+  pools.set(seed, pool);
+  const measuredOn = shapePairs(createRandom(seed, 'new shapes'), 1000);
+  /** Rows of a set of pairs; each one's wrong partner is that of the next. */
+  const feedsOf = (from: typeof pool, rows: ArrayLike<number>) => {
+    const take = ({ shape, data }: Floats, shift: number): Floats => {
+      const width = shape[1];
+      const out = new Float32Array(rows.length * width);
+      for (let i = 0; i < rows.length; i++) {
+        const row = rows[(i + shift) % rows.length];
+        out.set(data.subarray(row * width, (row + 1) * width), i * width);
+      }
+      return float32([rows.length, width], out);
+    };
+    return {
+      factors: take(from.factors, 0),
+      feeds: {
+        x: take(from.x, 0),
+        y: take(from.y, 0),
+        wrong: take(from.y, 1),
+        directions: randomDirections(random, WIDTH, 32),
+      },
+    };
   };
+  const drawn = () =>
+    feedsOf(
+      pool,
+      Array.from({ length: batch }, () => random.integer(POOL)),
+    ).feeds;
   const used = (feeds: Record<string, Floats>): Record<string, Floats> => {
     const { x, y, wrong, directions } = feeds;
     return {
@@ -176,18 +201,21 @@ export async function collapseCell(
   if (architecture === 'auto-encoder') {
     // It never sees x.
     for (let step = 0; step < steps; step++) {
-      const { x, ...rest } = used(feedsOf(batch).feeds);
+      const { x, ...rest } = used(drawn());
       await fit.step(rest);
     }
-  } else for (let step = 0; step < steps; step++) await fit.step(used(feedsOf(batch).feeds));
+  } else for (let step = 0; step < steps; step++) await fit.step(used(drawn()));
 
   const measured = await fit.program('measure', {
     s: representation,
     own: mean(pair.energy),
     others: mean(other.energy),
   });
-  const measure = async (count: number) => {
-    const { feeds, factors } = feedsOf(count);
+  const measure = async (first: number, count: number) => {
+    const { feeds, factors } = feedsOf(
+      measuredOn,
+      Array.from({ length: count }, (_, i) => first + i),
+    );
     const { x, y, wrong } = feeds;
     const given: Record<string, Floats> = architecture === 'auto-encoder' ? { y, wrong } : { x, y, wrong };
     const { outputs } = await measured.run(given);
@@ -199,7 +227,7 @@ export async function collapseCell(
       others: Number(outputs.others.data[0]),
     };
   };
-  const [train, test] = [await measure(600), await measure(400)];
+  const [train, test] = [await measure(0, 600), await measure(600, 400)];
   const spread = featureStd(test.s).meanStd;
   // Below that the features are one point and rounding: their spectrum has no meaning.
   const alive = spread > 1e-5;
