@@ -8,16 +8,16 @@ import { applies, type Cell, collapseCell, PREVENTIONS, WIDTH } from './collapse
 
 /**
  * The collapse atlas: which architectures collapse, and what prevents it. Prints a table and writes a page.
- * Usage: node dist/bench/collapse-atlas.js [page.html] [steps]
+ * Usage: node dist/bench/collapse-atlas.js [page.html] [steps] [seeds]
  */
 
-const [page = 'collapse-atlas.html', steps = '400'] = process.argv.slice(2);
-const SEEDS = [1, 2, 3];
+const [page = 'collapse-atlas.html', steps = '400', seeds = '3'] = process.argv.slice(2);
+const SEEDS = Array.from({ length: Number(seeds) }, (_, i) => i + 1);
 
 const engine = await createEngine({ workers: 1 });
 const cells: Cell[] = [];
 const began = Date.now();
-console.log('architecture       prevention     spread  rank/8   probe R2   energy contrast  (means of three seeds)');
+console.log('architecture       prevention     spread  rank/8   probe R2   energy contrast  (means over seeds)');
 for (const architecture of ARCHITECTURES) {
   for (const prevention of PREVENTIONS) {
     if (!applies(architecture, prevention)) continue;

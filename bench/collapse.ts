@@ -74,8 +74,9 @@ export function shapePairs(random: Random, count: number): { x: Floats; y: Float
 }
 
 const POOL = 3000;
-/** Training pictures by seed: cells that share a seed share them. */
-const pools = new Map<number, ReturnType<typeof shapePairs>>();
+type Pictures = ReturnType<typeof shapePairs>;
+/** Pictures to train on and to measure on, by seed: cells that share a seed share them. */
+const pools = new Map<number, readonly [Pictures, Pictures]>();
 
 export interface Cell {
   readonly architecture: Architecture;
@@ -160,9 +161,11 @@ export async function collapseCell(
         : [],
     momentum: 0.99,
   });
-  const pool = pools.get(seed) ?? shapePairs(createRandom(seed, 'shapes'), POOL);
-  pools.set(seed, pool);
-  const measuredOn = shapePairs(createRandom(seed, 'new shapes'), 1000);
+  const [pool, measuredOn] = pools.get(seed) ?? [
+    shapePairs(createRandom(seed, 'shapes'), POOL),
+    shapePairs(createRandom(seed, 'new shapes'), 1000),
+  ];
+  pools.set(seed, [pool, measuredOn]);
   /** Rows of a set of pairs; each one's wrong partner is that of the next. */
   const feedsOf = (from: typeof pool, rows: ArrayLike<number>) => {
     const take = ({ shape, data }: Floats, shift: number): Floats => {

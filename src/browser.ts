@@ -2,6 +2,8 @@
  * What of the library runs in a browser: everything that neither reads files nor starts Node's threads. Needs
  * `onnxruntime-web`. Node has all of this and more: `index.ts`.
  */
+/** The autonomous agent and its modules. */
+export * as agent from './agent/index.js';
 export * from './base/errors.js';
 export * from './base/random.js';
 export * from './base/tensor.js';
@@ -23,6 +25,8 @@ export * from './data/skeleton/ntu.js';
 export * from './data/text/bpe.js';
 export * from './data/video/list.js';
 export * from './energy/distance.js';
+/** Energies with latents: inference, free energy, losses. */
+export * as energy from './energy/index.js';
 export * from './energy/infonce.js';
 export * from './energy/sigreg.js';
 export * from './energy/vicreg.js';
@@ -50,6 +54,7 @@ export * from './nn/vit.js';
 export * from './nn/weights.js';
 export * from './optim/adam.js';
 export * from './optim/clip.js';
+export * from './optim/fit.js';
 export * from './optim/groups.js';
 export * from './optim/lars.js';
 export * from './optim/schedules.js';

@@ -1,0 +1,11 @@
+/** The autonomous agent: six modules, each a file, and the loop that joins them. */
+export * from './actor.js';
+export * from './agent.js';
+export * from './cem-planner.js';
+export * from './configurator.js';
+export * from './cost.js';
+export * from './envs/homeostasis.js';
+export * from './guardrails.js';
+export * from './memory.js';
+export * from './perception.js';
+export * from './search.js';
