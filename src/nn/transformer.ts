@@ -1,6 +1,6 @@
 import { type Dim, mulDims } from '../graph/dims.js';
 import { add, gelu, mul, silu } from '../graph/ops/elementwise.js';
-import { broadcastTo, expandDims, reshape, split, transpose } from '../graph/ops/move.js';
+import { broadcastTo, concat, expandDims, reshape, split, transpose } from '../graph/ops/move.js';
 import { layerNorm, maskScores, softmax } from '../graph/ops/normalise.js';
 import { linear, matmul } from '../graph/ops/product.js';
 import { scope, type Tensor } from '../graph/tensor.js';
@@ -158,11 +158,37 @@ export function attend(
   }
   const [q, k, v] = parts; // [batch, heads, tokens, headWidth]
   const turned = rotary ? [turn(q, rotary, select), turn(k, rotary)] : [q, k];
-  const scores = matmul(turned[0], turned[1], { transposeB: true, alpha: 1 / Math.sqrt(headWidth) });
-  const probabilities = softmax(mask ? maskScores(scores, mask) : scores);
-  const mixed = transpose(matmul(probabilities, v), [0, 2, 1, 3]); // [batch, queries, heads, headWidth]
+  const attended = (queries: Tensor, seen?: Tensor): { probabilities: Tensor; values: Tensor } => {
+    const scores = matmul(queries, turned[1], { transposeB: true, alpha: 1 / Math.sqrt(headWidth) });
+    const probabilities = softmax(seen ? maskScores(scores, seen) : scores);
+    return { probabilities, values: matmul(probabilities, v) };
+  };
+  const sizes = mask ? [] : queryPieces(heads, turned[0].shape[2], k.shape[2]);
+  const pieces =
+    sizes.length > 1 ? split(turned[0], 2, sizes).map((piece) => attended(piece)) : [attended(turned[0], mask)];
+  const whole = (of: (part: { probabilities: Tensor; values: Tensor }) => Tensor): Tensor =>
+    pieces.length === 1 ? of(pieces[0]) : concat(pieces.map(of), 2);
+  const probabilities = whole((part) => part.probabilities);
+  const mixed = transpose(
+    whole((part) => part.values),
+    [0, 2, 1, 3],
+  ); // [batch, queries, heads, headWidth]
   const joined = reshape(mixed, [mixed.shape[0], mixed.shape[1], width]);
   return { out: linear(joined, w('proj.weight'), w('proj.bias')), probabilities };
+}
+
+/** Scores of a sample above which attention is computed for some queries at a time, and of how many of them then. */
+const [MANY_SCORES, SCORES_AT_ONCE] = [2 ** 24, 2 ** 22];
+
+/**
+ * Into how many queries each attention among many tokens is cut: 64 frames of V-JEPA 2 have 8192 tokens, whose scores would
+ * take gigabytes, and pieces of them stay in the cache. Undivided where sizes are not known before.
+ */
+function queryPieces(heads: number, queries: Dim, keys: Dim): number[] {
+  if (typeof queries !== 'number' || typeof keys !== 'number' || heads * queries * keys <= MANY_SCORES) return [];
+  const each = Math.max(1, Math.floor(SCORES_AT_ONCE / (heads * keys)));
+  const whole = Math.floor(queries / each);
+  return [...Array<number>(whole).fill(each), ...(queries % each === 0 ? [] : [queries % each])];
 }
 
 /** Turns x [batch, heads, tokens, headWidth], tokens that were selected by their own angles. */

@@ -57,6 +57,8 @@ const SIGNATURES = {
   calloc: 'void *calloc(size_t count, size_t size)',
   mmap: 'void *mmap(void *address, size_t length, int protection, int flags, int file, int64_t offset)',
 } as const;
+/** Says what memory will be used for. */
+const ADVISE = 'int madvise(void *address, size_t length, int advice)';
 
 type SystemCall = (...args: readonly (number | null)[]) => bigint;
 const systemCalls = new Map<keyof typeof SIGNATURES, SystemCall>();
@@ -66,14 +68,14 @@ function systemCall(name: keyof typeof SIGNATURES): SystemCall {
   let call = systemCalls.get(name);
   if (!call) {
     const library = process.platform === 'win32' ? 'ucrtbase.dll' : null;
-    const found = koffi.load(library as string).func(SIGNATURES[name]);
+    const found = koffi.load(library).func(SIGNATURES[name]);
     call = (...args) => koffi.address(found(...args));
     systemCalls.set(name, call);
   }
   return call;
 }
 
-const [READ_AND_WRITE, PRIVATE] = [3, 2];
+const [READ_AND_WRITE, PRIVATE, WILL_NEED] = [3, 2, 3];
 const FAILED = 2n ** 64n - 1n;
 
 /** Files that are mapped, for good: an ArrayBuffer over what is mapped no longer would be a trap. */
@@ -98,7 +100,13 @@ function mapWhole({ path, size, mtimeMs }: Omit<FilePlace, 'offset'>): Block | u
     if (now.size !== size || now.mtimeMs !== mtimeMs)
       throw new JepaError(`${path}: the file has changed since it was opened; open it again`);
     const address = systemCall('mmap')(null, size, READ_AND_WRITE, PRIVATE, fd, 0);
-    return address === FAILED ? undefined : { address, bytes: size };
+    if (address === FAILED) return undefined;
+    // The disk is read ahead while sessions are opened and first layers computed. Only advice: nothing waits for it.
+    koffi
+      .load(null)
+      .func(ADVISE)
+      .async(address, size, WILL_NEED, () => {});
+    return { address, bytes: size };
   } finally {
     fs.closeSync(fd);
   }
