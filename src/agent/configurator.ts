@@ -117,6 +117,25 @@ export function needsConfigurator(
 }
 
 /**
+ * Acts from habit where it can: Mode 1 while memory knows the state and the world does as expected, Mode 2 otherwise. Surprise
+ * is averaged over about `patience` steps. Everything else is left to `inner`.
+ */
+export function habitConfigurator(
+  inner: Configurator,
+  { known, surprise, patience = 5 }: { readonly known: number; readonly surprise: number; readonly patience?: number },
+): Configurator {
+  let average = 0;
+  return {
+    configure(situation) {
+      if (!Number.isNaN(situation.surprise)) average += (situation.surprise - average) / patience;
+      const familiar = situation.known >= known && average <= surprise;
+      const wish = inner.configure(situation);
+      return { ...wish, mode: familiar ? 1 : 2, reason: `${wish.reason}, ${familiar ? 'from habit' : 'with thought'}` };
+    },
+  };
+}
+
+/**
  * A bandit over whole configurations: each arm is held for `hold` steps, its reward is minus the mean intrinsic cost that
  * followed, with the weights of no arm in it, so that no arm can win by caring for nothing (UCB1).
  */

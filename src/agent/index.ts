@@ -9,3 +9,4 @@ export * from './guardrails.js';
 export * from './memory.js';
 export * from './perception.js';
 export * from './search.js';
+export * from './world-model.js';
