@@ -1,9 +1,10 @@
 import { float32 } from '../../base/tensor.js';
+import { mulDims } from '../../graph/dims.js';
 import { abs, add, mul, square, sub } from '../../graph/ops/elementwise.js';
 import { cosineSimilarity } from '../../graph/ops/losses.js';
 import { broadcastTo, expandDims, flip, narrow, reshape, stack } from '../../graph/ops/move.js';
 import { cumsum, mean, sum } from '../../graph/ops/reduce.js';
-import { constant, type Tensor } from '../../graph/tensor.js';
+import { constant, staticDim, type Tensor } from '../../graph/tensor.js';
 
 /**
  * Costs of plans, as parts that are put together. Predictions lead with any axes, then time, then what is compared; a term has
@@ -86,9 +87,10 @@ export type StepModel = (state: Tensor, action: Tensor) => Tensor;
  * horizon + 1, width], the current state first. One graph for all samples and times.
  */
 export function rollOutPlans(state: Tensor, plans: Tensor, step: StepModel): Tensor {
-  const [envs, samples, horizon, numbers] = plans.shape as readonly number[];
+  const [envs, samples, steps, numbers] = plans.shape;
+  const horizon = staticDim('plans', steps, 'the horizon', plans);
   const width = state.shape[1];
-  const rows = envs * samples;
+  const rows = mulDims(envs, samples);
   const flat = reshape(plans, [rows, horizon, numbers]);
   let current = reshape(broadcastTo(expandDims(state, 1), [envs, samples, width]), [rows, width]);
   const all = [current];

@@ -1,0 +1,217 @@
+import { JepaError } from '../../base/errors.js';
+import type { Random } from '../../base/random.js';
+import { float32, type HostTensor } from '../../base/tensor.js';
+import { broadcastTo, expandDims, narrow, reshape } from '../../graph/ops/move.js';
+import { input, type Tensor } from '../../graph/tensor.js';
+import type { Engine, Feeds, State } from '../../runtime/index.js';
+import { rollOutPlans, type StepModel } from './objectives.js';
+import { cemStep, colouredNoise, type Distribution, mppiStep, type PlanLimit, type Searched } from './sampling.js';
+
+/** A model to plan with: its states are vectors; pictures are encoded before, once for all plans. */
+export interface PlanningModel {
+  /** Numbers of a state, of an action. */
+  readonly width: number;
+  readonly actions: number;
+  readonly step: StepModel;
+  /** Costs [envs, samples] of states along plans [envs, samples, horizon + 1, width] (the current one first). */
+  readonly cost: (path: Tensor, goal: Tensor, plans: Tensor) => Tensor;
+}
+
+export interface SamplingOptions {
+  readonly method: 'cem' | 'icem' | 'mppi';
+  readonly horizon: number;
+  readonly samples: number;
+  readonly elites: number;
+  readonly iterations: number;
+  /** Iterations that one graph execution makes; more of them make its graph longer. 1 by default. */
+  readonly iterationsPerRun?: number;
+  /** First deviation of every number of an action. */
+  readonly std: number;
+  readonly limit?: PlanLimit;
+  readonly meanFirst?: boolean;
+  /** Share of the old distribution that stays (CEM, iCEM). */
+  readonly keep?: number;
+  /** Elites of one iteration that are tried again in the next (iCEM; within one execution). */
+  readonly keptElites?: number;
+  /** Exponent of iCEM's noise. */
+  readonly beta?: number;
+  /** Of MPPI. */
+  readonly temperature?: number;
+  readonly rule?: 'multiply' | 'divide';
+  readonly spread?: 'fixed' | 'weighted';
+  /** An action is held for this many steps of the model. */
+  readonly repeat?: number;
+}
+
+export interface PlanQuery {
+  /** Encoded states and goals [envs, width]. */
+  readonly states: HostTensor<'float32'>;
+  readonly goals: HostTensor<'float32'>;
+  /** Where the search begins, [envs, horizon, actions]: what is left of the last plan. Zeros by default. */
+  readonly start?: HostTensor<'float32'>;
+  readonly random: Random;
+}
+
+export interface PlanAnswer {
+  /** Means of the last distribution, [envs, horizon, actions]. */
+  readonly plans: HostTensor<'float32'>;
+  /** The cheapest plan of the last iteration, and its cost [envs]. */
+  readonly best: HostTensor<'float32'>;
+  readonly costs: Float32Array;
+}
+
+export interface Planner {
+  plan(query: PlanQuery): Promise<PlanAnswer>;
+  /** Graph executions that one plan takes. */
+  readonly executions: number;
+  close(): Promise<void>;
+}
+
+/** Holds every action of plans for `repeat` steps: [envs, samples, horizon, n] -> [envs, samples, horizon * repeat, n]. */
+export function repeatActions(plans: Tensor, repeat: number): Tensor {
+  if (repeat === 1) return plans;
+  const [envs, samples, horizon, numbers] = plans.shape;
+  const held = broadcastTo(expandDims(plans, 3), [envs, samples, horizon, repeat, numbers]);
+  return reshape(held, [envs, samples, (horizon as number) * repeat, numbers]);
+}
+
+/**
+ * Opens a sampling planner for any number of environments at a time (the batch of its program): the roll-out of all samples
+ * over the horizon, the choice of elites and the next distribution are one graph. `state` holds the model's weights.
+ */
+export async function openPlanner(
+  engine: Engine,
+  state: State,
+  model: PlanningModel,
+  options: SamplingOptions,
+): Promise<Planner> {
+  const { method, horizon, samples, elites, iterations, iterationsPerRun = 1, repeat = 1 } = options;
+  const { width, actions } = model;
+  if (!(elites >= (method === 'mppi' ? 1 : 2) && elites <= samples))
+    throw new JepaError(
+      `planner: ${elites} elites of ${samples} samples; it needs 2 or more, and no more than samples`,
+    );
+  if (iterations % iterationsPerRun !== 0)
+    throw new JepaError(`planner: ${iterations} iterations are no multiple of the ${iterationsPerRun} of an execution`);
+  const now = input('now', ['batch', width]);
+  const goal = expandDims(input('goal', ['batch', width]), [1, 2]);
+  const shape = ['batch', horizon, actions];
+  const first: Distribution = { mean: input('mean', shape), std: input('std', shape) };
+  const cost = (plans: Tensor): Tensor => {
+    const held = repeatActions(plans, repeat);
+    return model.cost(rollOutPlans(now, held, model.step), goal, plans);
+  };
+  let at = first;
+  let found: Searched | undefined;
+  let kept: Tensor | undefined;
+  for (let i = 0; i < iterationsPerRun; i++) {
+    const noise = input(`noise ${i}`, ['batch', samples, horizon, actions]);
+    const draw = { elites, limit: options.limit, meanFirst: options.meanFirst };
+    if (method === 'mppi') {
+      const { temperature = 0.5, rule = 'divide', spread = 'weighted' } = options;
+      found = mppiStep(at, noise, cost, { ...draw, temperature, rule, spread });
+    } else {
+      found = cemStep(at, noise, cost, { ...draw, keepMean: options.keep, keepStd: options.keep }, kept);
+      const count = options.keptElites ?? 0;
+      kept = method === 'icem' && count > 0 ? narrow(found.elitePlans, 1, 0, count) : undefined;
+    }
+    at = found;
+  }
+  const { elitePlans, eliteCosts } = found as Searched;
+  const program = await engine.compile(
+    {
+      name: 'planner',
+      outputs: {
+        mean: at.mean,
+        std: at.std,
+        best: reshape(narrow(elitePlans, 1, 0, 1), [elitePlans.shape[0], horizon, actions]),
+        cost: reshape(narrow(eliteCosts, 1, 0, 1), [eliteCosts.shape[0]]),
+      },
+    },
+    state,
+  );
+  const runs = iterations / iterationsPerRun;
+  return {
+    executions: runs,
+    async plan({ states, goals, start, random }) {
+      const [envs] = states.shape;
+      const size = envs * horizon * actions;
+      let mean = start ?? float32([envs, horizon, actions], new Float32Array(size));
+      let std = float32([envs, horizon, actions], new Float32Array(size).fill(options.std));
+      let last: Feeds = {};
+      for (let run = 0; run < runs; run++) {
+        const noise: Record<string, HostTensor<'float32'>> = {};
+        for (let i = 0; i < iterationsPerRun; i++) noise[`noise ${i}`] = drawNoise(random, envs, options, actions);
+        const { outputs } = await program.run({ now: states, goal: goals, mean, std, ...noise });
+        mean = outputs.mean as HostTensor<'float32'>;
+        std = outputs.std as HostTensor<'float32'>;
+        last = outputs;
+      }
+      return { plans: mean, best: last.best as HostTensor<'float32'>, costs: last.cost.data as Float32Array };
+    },
+    close: () => program.close(),
+  };
+}
+
+function drawNoise(
+  random: Random,
+  envs: number,
+  { method, samples, horizon, beta = 2 }: SamplingOptions,
+  actions: number,
+): HostTensor<'float32'> {
+  const rows = envs * samples;
+  const white = new Float32Array(rows * horizon * actions);
+  random.fillNormal(white, 0, 1);
+  const shape = [envs, samples, horizon, actions];
+  if (method !== 'icem' || horizon < 2) return float32(shape, white);
+  const { noise } = colouredNoise(white, horizon, beta);
+  const turned = new Float32Array(noise.length);
+  for (let row = 0; row < rows; row++) {
+    for (let a = 0; a < actions; a++) {
+      for (let t = 0; t < horizon; t++)
+        turned[(row * horizon + t) * actions + a] = noise[(row * actions + a) * horizon + t];
+    }
+  }
+  return float32(shape, turned);
+}
+
+/** Plans [envs, horizon, actions] shifted by the actions that were carried out, zeros behind: a warm start. */
+export function shifted({ shape, data }: HostTensor<'float32'>, done: number): HostTensor<'float32'> {
+  const [envs, horizon, actions] = shape;
+  const moved = new Float32Array(data.length);
+  const size = horizon * actions;
+  for (let env = 0; env < envs; env++)
+    moved.set(data.subarray(env * size + Math.min(done, horizon) * actions, (env + 1) * size), env * size);
+  return float32(shape, moved);
+}
+
+/** Costs of plans of one environment, [samples, horizon, actions]; the samples are the batch, shared by all threads. */
+export interface PlanScores {
+  costs(state: HostTensor<'float32'>, goal: HostTensor<'float32'>, plans: HostTensor<'float32'>): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** For planners on the host (`crossEntropyMethod`, `beamSearch`): states and goals are [width]. */
+export async function openPlanScores(
+  engine: Engine,
+  state: State,
+  model: PlanningModel,
+  horizon: number,
+): Promise<PlanScores> {
+  const { width, actions, step, cost } = model;
+  const goal = expandDims(input('goal', [width]), [0, 1, 2]);
+  const plans = expandDims(input('plans', ['batch', horizon, actions]), 1);
+  const now = broadcastTo(expandDims(input('now', [width]), 0), ['batch', width]);
+  const costs = cost(rollOutPlans(now, plans, step), goal, plans);
+  const program = await engine.compile(
+    { name: 'costs of plans', outputs: { costs: reshape(costs, [costs.shape[0]]) } },
+    state,
+  );
+  return {
+    costs: async (seen, wanted, given) => {
+      const { outputs } = await program.run({ now: seen, goal: wanted, plans: given });
+      return outputs.costs.data as Float32Array;
+    },
+    close: () => program.close(),
+  };
+}
