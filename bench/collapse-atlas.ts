@@ -1,6 +1,6 @@
 import { writeFileAtomic } from '../src/base/atomic.js';
 import { ARCHITECTURES } from '../src/energy/architectures.js';
-import { html } from '../src/report/html.js';
+import { Html, html } from '../src/report/html.js';
 import { STYLE } from '../src/report/style.js';
 import { heatMap } from '../src/report/svg.js';
 import { createEngine } from '../src/runtime/engine.js';
@@ -63,7 +63,7 @@ const picture = (title: string, value: (cell: Cell) => number) => {
 
 writeFileAtomic(
   page,
-  html`<!doctype html><html lang="en"><meta charset="utf-8"><title>Collapse atlas</title><style>${STYLE}</style>
+  html`<!doctype html><html lang="en"><meta charset="utf-8"><title>Collapse atlas</title><style>${new Html(STYLE)}</style>
 <header><h1>Collapse atlas</h1><p>Five architectures on pairs of 16 x 16 shapes. Darker is better; an empty cell has collapsed, or does not apply
 (a target that does not learn needs a representation of y).</p></header><main>
 ${picture('Effective rank of the representation, of 8', (c) => c.effectiveRank / WIDTH)}
@@ -71,6 +71,6 @@ ${picture('Column, row and size by a linear probe (R2)', (c) => c.r2)}
 ${picture('Energy of wrong pairs over that of true pairs (1 to 20, logarithmic)', (c) => Math.log(c.contrast) / Math.log(20))}
 <table><tr><th>architecture</th><th>prevention</th><th>spread</th><th>rank</th><th>R2</th><th>contrast</th></tr>
 ${cells.map((c) => html`<tr><td>${c.architecture}</td><td>${c.prevention}</td><td>${c.spread.toFixed(3)}</td><td>${c.effectiveRank.toFixed(2)}</td><td>${c.r2.toFixed(3)}</td><td>${c.contrast.toFixed(2)}</td></tr>`)}</table>
-</main></html>`.text.replace(/&(quot|gt);/g, (all, name) => (name === 'gt' ? '>' : all)),
+</main></html>`.text,
 );
 console.log(`wrote ${page}`);
