@@ -232,8 +232,8 @@ export async function collapseCell(
   };
   const [train, test] = [await measure(0, 600), await measure(600, 400)];
   const spread = featureStd(test.s).meanStd;
-  // Below that the features are one point and rounding: their spectrum has no meaning.
-  const alive = spread > 1e-5;
+  // Below that the representation is one point: the spectrum of what is left has no meaning.
+  const alive = spread > 1e-3;
   const { r2 } = regressionScores(predictLinear(fitRidge(train.s, train.factors, 1e-6), test.s), test.factors);
   await fit.close();
   return {
