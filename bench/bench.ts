@@ -85,7 +85,7 @@ class Peer {
 }
 
 /** A Python with PyTorch: JEPA_PYTHON, or python3 on PATH. */
-function findTorch(): { python: string; version: string } | undefined {
+export function findTorch(): { python: string; version: string } | undefined {
   for (const python of [process.env.JEPA_PYTHON, 'python3'].filter((p): p is string => p !== undefined)) {
     try {
       const version = execFileSync(python, ['-c', 'import torch; print(torch.__version__)'], {
@@ -99,7 +99,7 @@ function findTorch(): { python: string; version: string } | undefined {
 }
 
 /** A library that makes MKL take its AVX-512 path on a CPU that is not Intel's; undefined without gcc. */
-function avx512Preload(): string | undefined {
+export function avx512Preload(): string | undefined {
   try {
     const folder = mkdtempSync(join(tmpdir(), 'jepa-bench-'));
     writeFileSync(join(folder, 'cpu.c'), 'int mkl_serv_intel_cpu_true(void) { return 1; }\n');
