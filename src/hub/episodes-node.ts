@@ -1,9 +1,13 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { withFileErrors } from '../base/atomic.js';
+import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { isJsonObject, type JsonObject, parseJson } from '../base/json.js';
+import type { HostTensor } from '../base/tensor.js';
+import { fileSource } from './files.js';
 import { type Hdf5Dataset, openHdf5 } from './hdf5-node.js';
+import { encodeNpz, openNpz } from './npy.js';
+import { loadTensor } from './raw.js';
 
 /** Episodes back to back in one file: every column runs over all steps (layout of stable-worldmodel). */
 export interface EpisodeColumns {
@@ -53,6 +57,66 @@ export async function openEpisodeColumns(path: string): Promise<EpisodeColumns> 
   } catch (error) {
     file.close();
     throw error;
+  }
+}
+
+/** Episodes in memory, back to back: every column has one row a step. */
+export interface EpisodeTable {
+  readonly lengths: readonly number[];
+  readonly offsets: readonly number[];
+  readonly columns: ReadonlyMap<string, HostTensor<'float32'> | HostTensor<'uint8'>>;
+}
+
+/**
+ * Writes episodes with `ep_len` and `ep_offset` to an .npz archive, or to an HDF5 file (.h5, .hdf5) that `openEpisodeColumns`
+ * reads. Throws a `JepaError` for other endings. The file appears when it is whole.
+ */
+export async function writeEpisodes(path: string, { lengths, offsets, columns }: EpisodeTable): Promise<void> {
+  const counts = (values: readonly number[]): HostTensor<'int32'> => ({
+    dtype: 'int32',
+    shape: [values.length],
+    data: Int32Array.from(values),
+  });
+  const all = new Map<string, HostTensor>([...columns, ['ep_len', counts(lengths)], ['ep_offset', counts(offsets)]]);
+  if (path.endsWith('.npz')) return writeFileAtomic(path, encodeNpz(all as Parameters<typeof encodeNpz>[0]));
+  if (!/\.(h5|hdf5)$/.test(path)) throw new JepaError(`${path}: episodes are written to .npz, .h5 or .hdf5`);
+  const { File, ready } = await import('h5wasm/node');
+  await ready;
+  const temporary = `${path}.writing`;
+  try {
+    const file = new File(temporary, 'w');
+    for (const [name, { shape, data }] of all)
+      file.create_dataset({ name, data: data as Float32Array, shape: [...shape] });
+    file.close();
+    withFileErrors('write', path, () => renameSync(temporary, path));
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** Reads episodes from an .npz archive that `writeEpisodes` made. */
+export function readEpisodesNpz(path: string): EpisodeTable {
+  const source = fileSource(path);
+  try {
+    const { arrays } = openNpz(source);
+    const load = (name: string): HostTensor => {
+      const array = arrays.get(name)?.tensor;
+      if (!array) throw new JepaError(`${path}: no array "${name}"; is this an archive of episodes?`);
+      return loadTensor(array, `${path}: ${name}`);
+    };
+    const integers = (name: string): number[] => Array.from(load(name).data as Int32Array, Number);
+    const columns = new Map<string, HostTensor<'float32'> | HostTensor<'uint8'>>();
+    for (const name of arrays.keys()) {
+      if (name === 'ep_len' || name === 'ep_offset') continue;
+      const tensor = load(name);
+      if (tensor.dtype !== 'float32' && tensor.dtype !== 'uint8')
+        throw new JepaError(`${path}: "${name}" is ${tensor.dtype}; columns are float32 or uint8`);
+      columns.set(name, tensor as HostTensor<'float32'> | HostTensor<'uint8'>);
+    }
+    return { lengths: integers('ep_len'), offsets: integers('ep_offset'), columns };
+  } finally {
+    source.close();
   }
 }
 
