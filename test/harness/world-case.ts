@@ -75,7 +75,7 @@ export const compareAll = (
 export type Tensors = Readonly<Record<string, Tensor>>;
 
 /** A bias in front of a batch norm that trains has no gradient but rounding noise (README): its scale says nothing. */
-function beforeNorm(key: string, weights: Values, { config }: WorldCase): boolean {
+export function beforeNorm(key: string, weights: Values, { config }: WorldCase): boolean {
   const [, stem, place] = /^gw\.(.*\.)(\d+)\.bias$/.exec(key) ?? [];
   return config.train_mode !== false && stem !== undefined && `${stem}${Number(place) + 1}.running_mean` in weights;
 }
