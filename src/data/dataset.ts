@@ -148,7 +148,8 @@ export function sharedBytes(length: number): Uint8Array {
   );
 }
 
-function isShared({ buffer }: Uint8Array): boolean {
+/** Whether threads see these bytes without a copy. */
+export function isShared({ buffer }: Uint8Array): boolean {
   return typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
 }
 

@@ -17,6 +17,7 @@ import { type PredictorConfig, predictorSpec, predictPair } from '../nn/predicto
 import { tokenGrid, type VitConfig, vitRepresentation, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule } from '../nn/weights.js';
 import { vitBackbone } from './backbone.js';
+import { ijepaPredictor } from './ijepa.js';
 import { normaliseTargets } from './masked.js';
 import { type Method, maskedSamples, type Regularizer } from './method.js';
 import { regularize } from './regularize.js';
@@ -34,13 +35,7 @@ export interface VjepaConfig {
 
 /** The published shape of the predictor: heads as the encoder's, a mask token for each kind of mask. */
 export const vjepaPredictor = (encoder: VitConfig, masks = 2, width = 384, depth = 12): PredictorConfig => ({
-  width,
-  depth,
-  heads: encoder.heads,
-  mlpWidth: 4 * width,
-  qkvBias: true,
-  eps: 1e-6,
-  encoderWidth: encoder.width,
+  ...ijepaPredictor(encoder, width, depth),
   grid: tokenGrid(encoder),
   positions: encoder.positions,
   maskTokens: masks,

@@ -1,8 +1,16 @@
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import type { PredictorConfig } from '../nn/predictor.js';
 import type { Rope } from '../nn/rope.js';
-import { tokenGrid, VIT_SIZES, type VitConfig } from '../nn/vit.js';
-import { type VjepaConfig, type VjepaForward, type VjepaInputs, type VjepaModules, vjepa, vjepaLoss } from './vjepa.js';
+import { VIT_SIZES, type VitConfig } from '../nn/vit.js';
+import {
+  type VjepaConfig,
+  type VjepaForward,
+  type VjepaInputs,
+  type VjepaModules,
+  vjepa,
+  vjepaLoss,
+  vjepaPredictor,
+} from './vjepa.js';
 
 /**
  * V-JEPA 2: Assran et al., Self-Supervised Video Models Enable Understanding, Prediction and Planning (2025). V-JEPA with
@@ -21,16 +29,9 @@ export const VJEPA2_SIZES = {
 
 /** The released predictor: heads of width 32; ten mask tokens, of which training uses one for each length of clips. */
 export const vjepa2Predictor = (encoder: VitConfig, maskTokens = 10, width = 384, depth = 12): PredictorConfig => ({
-  width,
-  depth,
+  ...vjepaPredictor(encoder, maskTokens, width, depth),
   heads: Math.max(1, Math.round(width / 32)),
-  mlpWidth: 4 * width,
-  qkvBias: true,
-  eps: 1e-6,
-  encoderWidth: encoder.width,
-  grid: tokenGrid(encoder),
   positions: VJEPA2_ROPE,
-  maskTokens,
 });
 
 /**

@@ -6,7 +6,7 @@ import { mean } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import { type PredictorConfig, predictDense } from '../nn/predictor.js';
 import type { Rope } from '../nn/rope.js';
-import { tokenGrid, type VitConfig, vitRepresentation } from '../nn/vit.js';
+import { type VitConfig, vitRepresentation } from '../nn/vit.js';
 import { ramp } from '../optim/schedules.js';
 import {
   average,
@@ -17,7 +17,7 @@ import {
   type VjepaModules,
   vjepaInputs,
 } from './vjepa.js';
-import { VJEPA2_SIZES } from './vjepa2.js';
+import { VJEPA2_SIZES, vjepa2Predictor } from './vjepa2.js';
 
 /**
  * V-JEPA 2.1 (arXiv 2603.14482): V-JEPA 2 with a loss on the visible tokens too, on four levels of the encoder side by side,
@@ -42,16 +42,9 @@ export const VJEPA21_LEVELS: Readonly<Record<number, readonly number[]>> = {
 export const vjepa21Predictor = (encoder: VitConfig, maskTokens = 10, width = 384, depth = 24): PredictorConfig => {
   const all = encoder.width * (encoder.levels?.length ?? 1);
   return {
-    width,
-    depth,
-    heads: Math.max(1, Math.round(width / 32)),
-    mlpWidth: 4 * width,
-    qkvBias: true,
-    eps: 1e-6,
+    ...vjepa2Predictor(encoder, maskTokens, width, depth),
     encoderWidth: all,
-    grid: tokenGrid(encoder),
     positions: encoder.positions,
-    maskTokens,
     dense: { embedWidth: encoder.width, outputWidth: all },
   };
 };

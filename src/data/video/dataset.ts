@@ -1,4 +1,5 @@
 import { JepaError } from '../../base/errors.js';
+import { isShared } from '../dataset.js';
 import { pickFrames, type RawClip } from './clip.js';
 
 /** What is known of a video before it is decoded. */
@@ -133,10 +134,6 @@ export interface MemoryVideos {
   readonly attributes?: Readonly<Record<string, Int32Array>>;
 }
 
-function inSharedMemory({ buffer }: Uint8Array): boolean {
-  return typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
-}
-
 /** A data set of decoded videos of one length and size held in memory. Throws a `JepaError` where sizes do not fit. */
 export function memoryVideos(videos: MemoryVideos): VideoDataset {
   const { name, frames, height, width, channels, pixels, fps = 0, labels, classNames, attributes } = videos;
@@ -168,7 +165,7 @@ export function memoryVideos(videos: MemoryVideos): VideoDataset {
       return { ...pickFrames({ frames, height, width, channels, data }, indices), facts, indices };
     },
     // Memory that threads do not share would be copied for each.
-    source: inSharedMemory(pixels) ? { module: import.meta.url, options: { kind: 'memory', videos } } : undefined,
+    source: isShared(pixels) ? { module: import.meta.url, options: { kind: 'memory', videos } } : undefined,
   };
 }
 
