@@ -3,6 +3,7 @@ import type { ImageDataset } from '../data/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { openSampleSplits, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
 import type { Config } from '../train/config.js';
+import { openEpisodeSplits } from '../train/episodes-node.js';
 
 /** Most bytes of decoded images and frames that `data.cache` keeps. */
 const CACHE_BYTES = 64e9;
@@ -10,6 +11,7 @@ const CACHE_BYTES = 64e9;
 /** How the data that a configuration names are opened. */
 export function specOf({ data }: Config): SampleSpec {
   const { kind, source, test, options } = data;
+  if (kind === 'episodes') throw new JepaError(`${source}: episodes are opened by the run that is trained on them`);
   const cache = data.cache === undefined ? undefined : { folder: data.cache, maxBytes: CACHE_BYTES };
   const common = { kind, source, test, options, cache };
   switch (data.kind) {
@@ -28,8 +30,8 @@ export function specOf({ data }: Config): SampleSpec {
 
 /** The training and held-out samples that a configuration names. */
 export async function openConfiguredData(config: Config): Promise<SampleSplits> {
-  const splits = await openSampleSplits(specOf(config));
   const { data } = config;
+  const splits = data.kind === 'episodes' ? await openEpisodeSplits(data) : await openSampleSplits(specOf(config));
   for (const part of [splits.train, splits.test]) {
     const { channels } = part as ImageDataset;
     if (data.kind === 'image' && channels !== data.channels) {

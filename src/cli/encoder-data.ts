@@ -6,6 +6,7 @@ import { openImageFiles, type Split } from '../data/open-node.js';
 import { modalityOf } from '../data/plans.js';
 import { openSampleSplits, openSamples, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
+import type { Config } from '../train/config.js';
 import type { FrozenEncoder } from '../train/frozen.js';
 import { openConfiguredData, specOf } from './data.js';
 
@@ -26,6 +27,8 @@ export async function dataFor(
   frameStep?: number,
 ): Promise<SampleSplits> {
   const run = runOf(path);
+  const episodes = episodesOf(run, named);
+  if (episodes) return openConfiguredData(episodes);
   if (named !== undefined) return openSampleSplits(specFor(path, encoder, named, frameStep));
   if (run === undefined) throw new UsageError(`${path} does not say what it was trained on; name the data after it`);
   return openConfiguredData(readCheckpointMeta(run).config);
@@ -34,6 +37,16 @@ export async function dataFor(
 /** The folder with the checkpoint of a run; undefined where an encoder is none of ours. */
 const runOf = (path: string): string | undefined =>
   [path, join(path, 'checkpoint')].find((folder) => existsSync(folder) && latestCheckpoint(folder) !== undefined);
+
+/** The configuration of a run on episodes, with other episodes where some are named. */
+function episodesOf(run: string | undefined, named: string | undefined): Config | undefined {
+  const config = run === undefined ? undefined : readCheckpointMeta(run).config;
+  if (config?.data.kind !== 'episodes') return undefined;
+  const { options, test, ...data } = config.data;
+  // Options and the held-out part belong to the set that the run named.
+  const own = named === undefined || named === data.source ? { options, test } : {};
+  return { ...config, data: { ...data, ...own, source: named ?? data.source } };
+}
 
 /** How data are opened for an encoder: as in its training. */
 function specFor(
@@ -44,7 +57,10 @@ function specFor(
 ): SampleSpec {
   const run = runOf(path);
   const [channels, frames] = encoder.inputs[0].shape;
-  const fitting = { kind: modalityOf(preparation), channels: channels as 1 | 3 };
+  const kind = modalityOf(preparation);
+  if (kind === 'episodes')
+    throw new UsageError(`${path}: encoders of episodes are read from the run that they belong to`);
+  const fitting = { kind, channels: channels as 1 | 3 };
   if (run === undefined)
     return { ...fitting, source, ...(fitting.kind === 'video' && { sampling: { frames, frameStep } }) };
   const { options, ...spec } = specOf(readCheckpointMeta(run).config);
@@ -55,13 +71,15 @@ function specFor(
 const SETS_OF_ONE_FILE = /\.(tar|tgz|tar\.gz)$|idx[34]-ubyte(\.gz)?$/;
 
 /** The samples at a path: a data set of the encoder's modality, or one file. */
-export function openFor(
+export async function openFor(
   path: string,
   source: string,
   encoder: FrozenEncoder,
   split?: Split,
   frameStep?: number,
 ): Promise<Dataset> {
+  const episodes = episodesOf(runOf(path), source);
+  if (episodes) return (await openConfiguredData(episodes))[split ?? 'train'];
   const spec = specFor(path, encoder, source, frameStep);
   const isFile = statSync(source, { throwIfNoEntry: false })?.isFile();
   if (spec.kind === 'image' && isFile && !SETS_OF_ONE_FILE.test(source)) {

@@ -142,6 +142,7 @@ const ARCHITECTURES: Readonly<Record<Architecture['kind'], string>> = {
   skeleton: 'skeleton transformer',
   text: 'text transformer',
   llm: 'language model',
+  state: 'encoder of observations',
 };
 
 const percentText = (share: number): string => `${formatFixed(100 * share, 1)} %`;

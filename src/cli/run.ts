@@ -42,6 +42,7 @@ export const METHOD_TITLES: Readonly<Record<Config['method']['name'], string>> =
   's-jepa': 'S-JEPA',
   'text-jepa': 'Text JEPA',
   'llm-jepa': 'LLM-JEPA',
+  'world-model': 'World model',
 };
 
 /** A data set in titles, without its part. */

@@ -7,6 +7,7 @@ const WORDS = {
   sound: { one: 'recording', many: 'recordings', raw: 'raw spectrograms' },
   skeleton: { one: 'sequence', many: 'sequences', raw: 'raw joints' },
   text: { one: 'text', many: 'texts', raw: 'bags of words' },
+  episodes: { one: 'episode', many: 'episodes', raw: 'raw observations' },
 } as const;
 
 export interface ModalityWords {

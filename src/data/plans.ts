@@ -2,6 +2,8 @@ import { JepaError } from '../base/errors.js';
 import type { SoundDataset } from './audio/dataset.js';
 import { planSound, type SoundInput } from './audio/preparation.js';
 import type { Dataset, ImageDataset } from './dataset.js';
+import type { EpisodeDataset } from './episodes/dataset.js';
+import { type EpisodeInput, planEpisodes } from './episodes/preparation.js';
 import { type Modality, wordsOf } from './modality.js';
 import type { PreparationPlan } from './preparations.js';
 import type { SkeletonDataset } from './skeleton/dataset.js';
@@ -11,7 +13,7 @@ import { parseTransforms, type TransformInput, transformedSize } from './transfo
 import { type ClipDataset, planClips, type VideoInput } from './video/clips.js';
 
 /** How samples are prepared, as it stands in a configuration; without `kind` they are images. */
-export type PreparationInput = ImageInput | VideoInput | SoundInput | SkeletonInput | TextInput;
+export type PreparationInput = ImageInput | VideoInput | SoundInput | SkeletonInput | TextInput | EpisodeInput;
 
 export interface ImageInput {
   readonly kind?: 'image';
@@ -37,6 +39,8 @@ export function planPreparation(input: PreparationInput, dataset: Dataset, where
       return planSkeletons(input, dataset as SkeletonDataset, where);
     case 'text':
       return planTexts(input, where);
+    case 'episodes':
+      return planEpisodes(input, dataset as EpisodeDataset, where);
     default:
       return planImages(input, dataset as ImageDataset, where);
   }
@@ -81,6 +85,8 @@ export function rawPreparation(input: PreparationInput, shape: readonly number[]
     }
     case 'text':
       return { ...input, bag: true };
+    case 'episodes':
+      return input;
     default: {
       const [channels, height, width] = shape;
       const factor = Math.min(1, Math.sqrt(most / (channels * height * width)));

@@ -1,4 +1,5 @@
 import { type SoundPlan, soundPreparation } from './audio/preparation.js';
+import { type EpisodePlan, episodePreparation } from './episodes/preparation.js';
 import { type ImagePlan, imagePreparation } from './pipeline.js';
 import type { Preparation } from './preparation.js';
 import { type SkeletonPlan, skeletonPreparation } from './skeleton/preparation.js';
@@ -7,7 +8,7 @@ import { type TextPlan, textPreparation } from './text/preparation.js';
 import { clipPreparation, type VideoPlan } from './video/clips.js';
 
 /** A preparation as plain data: what is sent to loader threads. */
-export type PreparationPlan = ImagePlan | VideoPlan | SoundPlan | SkeletonPlan | TextPlan | BagPlan;
+export type PreparationPlan = ImagePlan | VideoPlan | SoundPlan | SkeletonPlan | TextPlan | BagPlan | EpisodePlan;
 
 /** Makes the preparation of a plan, in the thread that uses it. */
 export function makePreparation(plan: PreparationPlan): Preparation {
@@ -24,5 +25,7 @@ export function makePreparation(plan: PreparationPlan): Preparation {
       return textPreparation(plan) as Preparation;
     case 'bag':
       return bagPreparation(plan) as Preparation;
+    case 'episodes':
+      return episodePreparation(plan) as Preparation;
   }
 }

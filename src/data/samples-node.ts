@@ -21,7 +21,7 @@ import type { ClipSampling } from './video/sampling.js';
 
 /** Samples of any modality to open, as they stand in a configuration. */
 export interface SampleSpec {
-  readonly kind: Modality;
+  readonly kind: Exclude<Modality, 'episodes'>;
   /** A path, `glyphs` (images), or `procedural:<name>`. */
   readonly source: string;
   /** Held-out samples; by default the test part of the source, else a tenth of it. */
@@ -96,7 +96,7 @@ async function testPart(spec: SampleSpec): Promise<Dataset | undefined> {
 }
 
 /** Endings of files by what they hold; files of other kinds say nothing. */
-const ENDINGS: readonly (readonly [Modality, RegExp])[] = [
+const ENDINGS: readonly (readonly [SampleSpec['kind'], RegExp])[] = [
   ['image', /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm|avif|heic|tar|tgz)$|ubyte|\.bin$/i],
   ['video', new RegExp(`\\.(${VIDEO_EXTENSIONS.filter((ending) => ending !== 'gif').join('|')})$`, 'i')],
   ['sound', new RegExp(`\\.(${SOUND_EXTENSIONS.filter((ending) => ending !== 'webm').join('|')})$`, 'i')],
@@ -105,7 +105,7 @@ const ENDINGS: readonly (readonly [Modality, RegExp])[] = [
 ];
 
 /** What a path or `procedural:` name seems to hold, by the endings of the files; images where nothing speaks for something else. */
-export async function modalityAt(source: string): Promise<Modality> {
+export async function modalityAt(source: string): Promise<SampleSpec['kind']> {
   if (source.startsWith(PROCEDURAL)) return proceduralModality(source);
   const info = await stat(source).catch(() => undefined);
   const names = info?.isDirectory() ? await readdir(source, { recursive: true }) : [source];

@@ -1,9 +1,10 @@
-import { readFileSync, renameSync, rmSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { isJsonObject, type JsonObject, parseJson } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
+import { type EpisodeDataset, type EpisodeReading, episodeArrays } from '../data/episodes/dataset.js';
 import { fileSource } from './files.js';
 import { type Hdf5Dataset, openHdf5 } from './hdf5-node.js';
 import { encodeNpz, openNpz } from './npy.js';
@@ -118,6 +119,54 @@ export function readEpisodesNpz(path: string): EpisodeTable {
   } finally {
     source.close();
   }
+}
+
+/**
+ * Opens a file of episodes (`.npz`, `.h5`, `.hdf5`: what `jepa collect` writes, and files of that layout) as a data set in memory.
+ * Wants the columns `action` and (for pictures) `pixels`; `state` and `factors` are used where they are. Throws a `JepaError`
+ * that names the file.
+ */
+export async function openEpisodes(path: string, reading: EpisodeReading): Promise<EpisodeDataset> {
+  withFileErrors('open', path, () => statSync(path));
+  if (path.endsWith('.npz')) return episodeArrays(path, readEpisodesNpz(path), reading);
+  const { lengths, offsets, columns: stored, close } = await openEpisodeColumns(path);
+  try {
+    const wanted = ['action', 'state', 'factors', ...(reading.observe === 'pictures' ? ['pixels'] : [])];
+    const columns = new Map<string, HostTensor<'float32'> | HostTensor<'uint8'>>();
+    for (const name of wanted) {
+      const column = stored.get(name)?.read();
+      if (!column) continue;
+      columns.set(name, name === 'pixels' ? channelsFirst(column, path) : floats(column, `${path}: "${name}"`));
+    }
+    return episodeArrays(path, { lengths, offsets, columns }, reading);
+  } finally {
+    close();
+  }
+}
+
+function floats({ dtype, shape, data }: HostTensor, where: string): HostTensor<'float32'> {
+  if (dtype === 'float32') return { dtype, shape, data: data as Float32Array };
+  if (dtype === 'bool') throw new JepaError(`${where} is ${dtype}; numbers are needed`);
+  return { dtype: 'float32', shape, data: Float32Array.from(data as ArrayLike<number>, Number) };
+}
+
+/** Pictures [steps, height, width, channels] or [steps, channels, height, width] -> the latter. */
+function channelsFirst(column: HostTensor, path: string): HostTensor<'uint8'> {
+  const { dtype, shape, data } = column;
+  if (dtype !== 'uint8' || shape.length !== 4)
+    throw new JepaError(
+      `${path}: "pixels" is ${dtype} [${shape.join(', ')}]; bytes [steps, channels, height, width] are needed`,
+    );
+  const bytes = data as Uint8Array;
+  if (!channelsLast(shape)) return { dtype, shape, data: bytes };
+  const [steps, height, width, channels] = shape;
+  const pixels = height * width;
+  const turned = new Uint8Array(bytes.length);
+  for (let step = 0, at = 0; step < steps; step++) {
+    for (let p = 0; p < pixels; p++)
+      for (let c = 0; c < channels; c++) turned[(step * channels + c) * pixels + p] = bytes[at++];
+  }
+  return { dtype, shape: [steps, channels, height, width], data: turned };
 }
 
 /**

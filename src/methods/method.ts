@@ -68,7 +68,9 @@ export type Inputs = Readonly<Record<string, Tensor>>;
 export type Architecture =
   | BackboneConfig
   | ({ readonly kind: 'skeleton' } & SkeletonConfig)
-  | ({ readonly kind: 'text' | 'llm'; readonly tokens: number } & TextConfig);
+  | ({ readonly kind: 'text' | 'llm'; readonly tokens: number } & TextConfig)
+  /** Of observations of a world (`src/world`). */
+  | { readonly kind: 'state'; readonly of: 'impala' | 'vit' | 'mlp' };
 
 /** A frozen encoder as evaluation and export see it, whatever its samples are. */
 export interface Encoder {

@@ -1,5 +1,7 @@
 import { sizeOf } from '../base/tensor.js';
 import type { Dataset, RawImage } from '../data/dataset.js';
+import { OBSERVATIONS } from '../data/episodes/preparation.js';
+import type { Scaling } from '../data/episodes/scaling.js';
 import type { ImageInput, PreparationInput } from '../data/plans.js';
 import type { Fields } from '../data/preparation.js';
 import type { SkeletonDataset } from '../data/skeleton/dataset.js';
@@ -37,6 +39,8 @@ export function lookOf(preparation: PreparationInput, grid: readonly number[], d
       return skeletonLook((dataset as SkeletonDataset).layout, grid);
     case 'text':
       return textLook(preparation.tokenizer);
+    case 'episodes':
+      return observationLook(preparation.scaling);
     default:
       return imageLook(preparation, grid);
   }
@@ -118,6 +122,34 @@ function clipLook(statistics: Statistics, [times, rows, columns]: readonly numbe
     },
     layout: { rows: down * rows, columns: across * columns, cells },
   };
+}
+
+/** Observations of worlds: pictures of one to three channels (of two the second is grey, the first red), or numbers as a row. */
+function observationLook({ mean, std }: Scaling): Look {
+  return {
+    pictures: ({ [OBSERVATIONS]: seen }) => {
+      const window = seen.shape.length === 5 || (seen.shape.length === 3 && mean.length === seen.shape[2]);
+      const shape = seen.shape.slice(window ? 2 : 1);
+      return samplesOf(seen).map((data) => {
+        const first = data.subarray(0, sizeOf(shape));
+        if (shape.length !== 3) return heatImage(first, 1, shape[0], -2, 2);
+        const image = pixelsOf(first, shape, { mean, std });
+        return image.channels === 2 ? inColour(image) : image;
+      });
+    },
+  };
+}
+
+/** Two channels as three: what the first shows is red, what the second shows is grey. */
+export function inColour({ width, height, data }: RawImage): RawImage {
+  const bytes = new Uint8Array(3 * width * height);
+  for (let i = 0; i < width * height; i++) {
+    const [dot, ground] = [data[2 * i], data[2 * i + 1] * 0.6];
+    bytes[3 * i] = Math.max(dot, ground);
+    bytes[3 * i + 1] = Math.max(dot * 0.2, ground);
+    bytes[3 * i + 2] = Math.max(dot * 0.2, ground);
+  }
+  return { width, height, channels: 3, data: bytes };
 }
 
 // --- sound ------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import { JepaError } from '../base/errors.js';
 import type { SoundInput } from '../data/audio/preparation.js';
+import type { Scaling } from '../data/episodes/scaling.js';
 import { VIEW_PARAMETERS } from '../data/pipeline.js';
 import type { PreparationInput } from '../data/plans.js';
 import { openTokenizer, planTexts, type TextInput } from '../data/text/plan.js';
@@ -20,6 +21,7 @@ import { vjepaMethod, vjepaPredictor } from '../methods/vjepa.js';
 import { skeletonConfig } from '../nn/skeleton.js';
 import { textConfig } from '../nn/text.js';
 import { vitConfig } from '../nn/vit.js';
+import { type StateEncoder, worldModelMethod } from '../world/world-model.js';
 import type { Config } from './config.js';
 import type { DataFacts } from './facts.js';
 
@@ -111,8 +113,39 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
       const { distance, gamma, lambda, dropout } = method;
       return llmJepaMethod({ model, distance, gamma, lambda, dropout, form: 'separate' }, plan);
     }
+    case 'world-model': {
+      const { frames, others } = dataOf(config, 'episodes');
+      const { observation, action } = factOf(facts, 'episodes');
+      const { encoder, predictor, steps, slices, inverseWidth, distance, ...terms } = method;
+      return worldModelMethod({
+        observation,
+        actions: action,
+        frames,
+        others,
+        encoder: stateEncoder(encoder, observation),
+        predictor,
+        steps,
+        terms,
+        inverseWidth,
+        slices,
+        ...(distance && { distance }),
+      });
+    }
   }
 }
+
+function stateEncoder(
+  encoder: Extract<Config['method'], { name: 'world-model' }>['encoder'],
+  [channels, ...size]: readonly number[],
+): StateEncoder {
+  if (encoder.kind !== 'vit') return encoder;
+  if (size.length !== 2) throw new JepaError('method.encoder: a vit sees pictures; states of numbers need kind=mlp');
+  return { kind: 'vit', vit: vitConfig({ ...encoder, imageSize: [size[0], size[1]], channels }) };
+}
+
+/** How observations of episodes become floats: as configured, else by the statistics of the training data. */
+export const scalingOf = (config: Config, facts: DataFacts): Scaling =>
+  dataOf(config, 'episodes').scaling ?? factOf(facts, 'episodes').scaling;
 
 const imagesOf = (config: Config) => {
   const data = dataOf(config, 'image');
@@ -170,6 +203,8 @@ export function trainingPreparations(config: Config, facts: DataFacts, kinds: nu
     }
     case 'text':
       return [textInput(config, facts)];
+    case 'episodes':
+      return [{ kind: 'episodes', part: 'window', scaling: scalingOf(config, facts) }];
   }
 }
 
@@ -203,6 +238,8 @@ export function evaluationPreparation(config: Config, facts: DataFacts): Prepara
     }
     case 'text':
       return textInput(config, facts);
+    case 'episodes':
+      return { kind: 'episodes', part: 'first', scaling: scalingOf(config, facts) };
   }
 }
 

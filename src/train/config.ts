@@ -8,6 +8,7 @@ import { UsageError } from '../base/errors.js';
 
 const whole = z.number().int().positive();
 const positive = z.number().positive();
+const notNegative = z.number().min(0);
 const share = z.number().min(0).max(1);
 const pairOf = (item: z.ZodNumber) => z.tuple([item, item]);
 const transforms = z.array(z.record(z.string(), z.unknown()));
@@ -177,6 +178,57 @@ const methodSchema = z.discriminatedUnion('name', [
     lambda: z.number().min(0).default(1),
     dropout: z.number().min(0).lt(1).default(0),
   }),
+  z.strictObject({
+    name: z.literal('world-model'),
+    encoder: z
+      .discriminatedUnion('kind', [
+        /** Stacks of convolutions as in EB-JEPA; `width` is that of states. */
+        z.strictObject({
+          kind: z.literal('impala'),
+          widths: z.array(whole).min(1).default([16, 32, 32]),
+          blocks: z.number().int().min(0).default(2),
+          width: whole.default(512),
+        }),
+        vitEncoder,
+        /** Of numbers of states. */
+        z.strictObject({
+          kind: z.literal('mlp'),
+          hidden: z.array(whole).default([256, 256]),
+          width: whole.default(128),
+        }),
+      ])
+      .prefault({ kind: 'impala' }),
+    predictor: z
+      .discriminatedUnion('kind', [
+        z.strictObject({ kind: z.literal('gru') }),
+        z.strictObject({ kind: z.literal('mlp'), hidden: z.array(whole).default([256]) }),
+      ])
+      .prefault({ kind: 'gru' }),
+    /** Steps that are predicted one from the other. */
+    steps: whole.default(8),
+    /** Weights of the terms; 0 leaves one out. */
+    prediction: positive.default(1),
+    variance: notNegative.default(16),
+    covariance: notNegative.default(8),
+    similarity: notNegative.default(12),
+    inverse: notNegative.default(1),
+    straightening: notNegative.default(0),
+    sigreg: notNegative.default(0),
+    slices: whole.default(256),
+    /** Hidden width of the network that tells actions. */
+    inverseWidth: whole.default(256),
+    /** A distance that is learned beside the states, for plans round walls; null leaves it out. */
+    distance: z
+      .strictObject({
+        hidden: z.array(whole).default([256, 256]),
+        groups: whole.default(8),
+        potentials: whole.default(16),
+        horizon: positive.default(100),
+        constraint: positive.default(20),
+      })
+      .nullable()
+      .default(null),
+  }),
 ]);
 
 /** What every kind of data has. */
@@ -278,6 +330,25 @@ const dataSchema = z.discriminatedUnion('kind', [
     vocabulary: whole.default(1024),
     ...common,
   }),
+  z.strictObject({
+    kind: z.literal('episodes'),
+    /** `procedural:<world>`, or a file that `jepa collect` wrote (.npz, .h5). */
+    source: z.string().default('procedural:two-rooms'),
+    observe: z.enum(['pictures', 'states']).default('pictures'),
+    /** Observations of a window. */
+    frames: whole.default(17),
+    /** Observations of other episodes of the same instance of the world beside it, for a learned distance. */
+    others: z.number().int().min(0).default(0),
+    /** How observations become floats; by default the statistics of the training data are used. */
+    scaling: z
+      .strictObject({
+        range: z.enum(['byte', 'own', 'plain']),
+        mean: z.array(z.number()).min(1),
+        std: z.array(positive).min(1),
+      })
+      .optional(),
+    ...common,
+  }),
 ]);
 
 /** Kinds of data that a method learns from. */
@@ -290,6 +361,7 @@ export const DATA_OF_METHOD: Readonly<Record<Config['method']['name'], Config['d
   's-jepa': 'skeleton',
   'text-jepa': 'text',
   'llm-jepa': 'text',
+  'world-model': 'episodes',
 };
 
 export const configSchema = z.strictObject({

@@ -1,6 +1,9 @@
+import { sizeOf } from '../base/tensor.js';
 import type { SoundDataset } from '../data/audio/dataset.js';
 import { featureStatistics, planSound } from '../data/audio/preparation.js';
 import type { Dataset } from '../data/dataset.js';
+import type { EpisodeDataset } from '../data/episodes/dataset.js';
+import { channelStatistics, type Scaling } from '../data/episodes/scaling.js';
 import type { SkeletonDataset } from '../data/skeleton/dataset.js';
 import type { TextSample } from '../data/text/dataset.js';
 import { learnTokenizer } from '../data/text/plan.js';
@@ -15,10 +18,21 @@ export interface DataFacts {
   readonly joints?: number;
   /** Of texts: the tokenizer learned from them, as `tokenizer.json` has it. */
   readonly tokenizer?: string;
+  /** Of episodes: what observations and actions are, and the statistics of observations. */
+  readonly episodes?: {
+    /** [channels, height, width], or [numbers]. */
+    readonly observation: readonly number[];
+    /** Numbers of an action. */
+    readonly action: number;
+    readonly scaling: Scaling;
+  };
 }
 
 /** Texts that a tokenizer is learned from, at most. */
 const TOKENIZER_TEXTS = 20_000;
+
+/** Episodes whose observations are measured, at most. */
+const MEASURED_EPISODES = 256;
 
 /** Looks at the training data. */
 export async function dataFacts({ data }: Config, dataset: Dataset): Promise<DataFacts> {
@@ -38,7 +52,33 @@ export async function dataFacts({ data }: Config, dataset: Dataset): Promise<Dat
       }
       return { tokenizer: learnTokenizer(texts, data.vocabulary) };
     }
+    case 'episodes': {
+      const episodes = dataset as EpisodeDataset;
+      const { observation, action } = episodes.shape;
+      const range = data.observe === 'pictures' ? 'byte' : 'plain';
+      return {
+        episodes: { observation, action, scaling: data.scaling ?? { range, ...(await statistics(episodes, range)) } },
+      };
+    }
     default:
       return {};
   }
+}
+
+/** Statistics of the observations of episodes evenly spread over a data set. */
+async function statistics(dataset: EpisodeDataset, range: Scaling['range']): Promise<Pick<Scaling, 'mean' | 'std'>> {
+  const [channels, ...plane] = dataset.shape.observation;
+  const count = Math.min(dataset.length, MEASURED_EPISODES);
+  const parts: (Uint8Array | Float32Array)[] = [];
+  for (let i = 0; i < count; i++) {
+    parts.push((await dataset.read(Math.floor((i * dataset.length) / count))).observations);
+  }
+  const size = parts.reduce((sum, { length }) => sum + length, 0);
+  const all = new (parts[0].constructor as typeof Float32Array)(size);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return channelStatistics(all, sizeOf(plane), channels, range);
 }

@@ -1,6 +1,7 @@
 import { JepaError } from '../base/errors.js';
 import { createRandom, type Random } from '../base/random.js';
 import { float32, type HostTensor } from '../base/tensor.js';
+import { worldCalled } from './envs/index.js';
 import { drawTrajectory } from './envs/two-rooms.js';
 import { type Batch, type FactorSettings, openBatch, type Row, type World } from './envs/world.js';
 
@@ -68,6 +69,30 @@ export const walkBehaviour = (steps = 90, crossingRate?: number): Behaviour => (
   },
 });
 
+/** Behaviours by name, and the world in which each acts: walks follow the contact rule of the published data. */
+export const BEHAVIOURS: Readonly<Record<string, (world: string) => { behaviour: Behaviour; world: string }>> = {
+  random: (world) => ({ behaviour: randomBehaviour(), world }),
+  held: (world) => ({ behaviour: randomBehaviour(5), world }),
+  greedy: (world) => ({ behaviour: greedyBehaviour(), world }),
+  walk: (world) => ({ behaviour: walkBehaviour(), world: world === 'two-rooms' ? 'two-rooms-stay' : world }),
+};
+
+/** How data of a world are collected where nothing else is asked for: as published, else at random. */
+export const usualBehaviour = (world: string): string =>
+  world === 'two-rooms' || world === 'two-rooms-stay' ? 'walk' : 'random';
+
+/** Opens a world and a behaviour by their names; throws a `JepaError` that lists those that there are. */
+export function openCollection(
+  world: string,
+  behaviour: string = usualBehaviour(world),
+): { readonly world: World; readonly behaviour: Behaviour } {
+  const make = Object.hasOwn(BEHAVIOURS, behaviour) ? BEHAVIOURS[behaviour] : undefined;
+  if (!make)
+    throw new JepaError(`behaviour: there is no "${behaviour}"; there are ${Object.keys(BEHAVIOURS).join(', ')}`);
+  const { behaviour: made, world: name } = make(world);
+  return { behaviour: made, world: worldCalled(name) };
+}
+
 export interface CollectOptions {
   readonly episodes: number;
   /** Actions an episode; states are one more. */
@@ -89,9 +114,64 @@ export interface Episodes {
   readonly columns: ReadonlyMap<string, HostTensor<'float32'> | HostTensor<'uint8'>>;
 }
 
+/** What happened in one episode, [steps + 1, numbers] each; the action of a row leads to the next row. */
+export interface Episode {
+  readonly states: Float64Array;
+  readonly actions: Float64Array;
+  /** Of the whole episode. */
+  readonly factors: Float64Array;
+  readonly goal: Float64Array;
+}
+
+/** Runs episode number `episode` of a seed; it depends on both alone. */
+export function runEpisode(
+  world: World,
+  behaviour: Behaviour,
+  { steps, seed, factors }: Pick<CollectOptions, 'steps' | 'seed' | 'factors'>,
+  episode: number,
+): Episode {
+  // One environment an episode, seeded by its number: episodes do not depend on each other.
+  const batch: Batch = openBatch(world, { count: 1, seed, factors });
+  batch.reset({ seed: seed + episode });
+  const random = createRandom(seed, 'collect', behaviour.name).split(episode);
+  const at = (time: number): Situation => ({
+    state: batch.states,
+    goal: batch.goals,
+    factors: batch.factors,
+    time,
+    random,
+  });
+  const states = new Float64Array((steps + 1) * world.state.length);
+  const actions = new Float64Array((steps + 1) * world.action.length);
+  const act = behaviour.begin(at(0), world);
+  for (let time = 0; time <= steps; time++) {
+    states.set(batch.states, time * world.state.length);
+    if (time === steps) break;
+    const chosen = Float64Array.from(act(at(time)));
+    actions.set(chosen, time * world.action.length);
+    batch.step(chosen);
+  }
+  return { states, actions, factors: batch.factors.slice(), goal: batch.goals.slice() };
+}
+
+/** Pictures of states [rows, numbers] of one instance of a world, [rows, channels, height, width] bytes. */
+export function paintStates(world: World, states: Float64Array, factors: Float64Array, out?: Uint8Array): Uint8Array {
+  const width = world.state.length;
+  const bytes = world.picture.reduce((a, b) => a * b);
+  const rows = states.length / width;
+  const pictures = out ?? new Uint8Array(rows * bytes);
+  for (let row = 0; row < rows; row++)
+    world.paint(
+      states.subarray(row * width, (row + 1) * width),
+      factors,
+      pictures.subarray(row * bytes, (row + 1) * bytes),
+    );
+  return pictures;
+}
+
 /** Runs a behaviour. The same seed gives the same episodes, whatever runs at the same time. */
 export function collectEpisodes(world: World, behaviour: Behaviour, options: CollectOptions): Episodes {
-  const { episodes, steps, seed, pixels = false } = options;
+  const { episodes, steps, pixels = false } = options;
   if (!(Number.isInteger(episodes) && episodes >= 1 && Number.isInteger(steps) && steps >= 1))
     throw new JepaError(`collect: ${episodes} episodes of ${steps} steps; both must be positive whole numbers`);
   const rows = episodes * (steps + 1);
@@ -102,32 +182,17 @@ export function collectEpisodes(world: World, behaviour: Behaviour, options: Col
   const goal = column(world.goal);
   const bytes = world.picture.reduce((a, b) => a * b);
   const pictures = new Uint8Array(pixels ? rows * bytes : 0);
-  const random = createRandom(seed, 'collect', behaviour.name);
-
   for (let episode = 0; episode < episodes; episode++) {
-    // One environment an episode, seeded by its number: episodes do not depend on each other.
-    const batch: Batch = openBatch(world, { count: 1, seed, factors: options.factors });
-    batch.reset({ seed: seed + episode });
-    const own = random.split(episode);
-    const at = (time: number): Situation => ({
-      state: batch.states,
-      goal: batch.goals,
-      factors: batch.factors,
-      time,
-      random: own,
-    });
-    const act = behaviour.begin(at(0), world);
-    for (let time = 0; time <= steps; time++) {
-      const row = episode * (steps + 1) + time;
-      state.data.set(batch.states, row * world.state.length);
-      factors.data.set(batch.factors, row * world.factors.length);
-      goal.data.set(batch.goals, row * world.goal);
-      if (pixels) batch.render(pictures.subarray(row * bytes, (row + 1) * bytes));
-      if (time === steps) break;
-      const chosen = Float64Array.from(act(at(time)));
-      action.data.set(chosen, row * world.action.length);
-      batch.step(chosen);
+    const made = runEpisode(world, behaviour, options, episode);
+    const first = episode * (steps + 1);
+    state.data.set(made.states, first * world.state.length);
+    action.data.set(made.actions, first * world.action.length);
+    for (let row = first; row <= first + steps; row++) {
+      factors.data.set(made.factors, row * world.factors.length);
+      goal.data.set(made.goal, row * world.goal);
     }
+    if (pixels)
+      paintStates(world, made.states, made.factors, pictures.subarray(first * bytes, (first + steps + 1) * bytes));
   }
   const columns = new Map<string, HostTensor<'float32'> | HostTensor<'uint8'>>([
     ['state', state],

@@ -1,4 +1,5 @@
 import type { Random } from '../../base/random.js';
+import { type Scaling, scale } from '../../data/episodes/scaling.js';
 import { drawTruncatedNormal, drawVonMises, type TruncatedNormal } from './distributions.js';
 import type { Factor, Row, World } from './world.js';
 
@@ -160,33 +161,21 @@ export function paintWalls({ wall, door, wallHalf = WALL_HALF, doorHalf = DOOR }
 
 // Normalisation ------------------------------------------------------------------------------------------------------
 
-const PICTURE_MEAN = [0.0026, 0.0989];
-const PICTURE_STD = [0.0369, 0.2986];
+/** EB-JEPA's: each channel to 0..1 by its own range, then standardised. */
+export const TWO_ROOMS_SCALING: Scaling = { range: 'own', mean: [0.0026, 0.0989], std: [0.0369, 0.2986] };
 const PLACE_MEAN = [31.5863, 32.0618];
 const PLACE_STD = [16.1025, 16.1353];
 const EPS = 1e-6;
 
-/** Bytes [pictures, 2, ...] of `pixels` pixels a channel -> floats: each channel to 0..1 by its own range, then standardised. */
-export function normalizePictures(bytes: Uint8Array, pixels = SIZE * SIZE): Float32Array {
-  const out = new Float32Array(bytes.length);
-  for (let from = 0, channel = 0; from < bytes.length; from += pixels, channel = 1 - channel) {
-    let [low, high] = [255, 0];
-    for (let i = from; i < from + pixels; i++) {
-      low = Math.min(low, bytes[i]);
-      high = Math.max(high, bytes[i]);
-    }
-    const scale = 1 / (high - low + EPS);
-    const std = PICTURE_STD[channel] + EPS;
-    for (let i = from; i < from + pixels; i++) out[i] = ((bytes[i] - low) * scale - PICTURE_MEAN[channel]) / std;
-  }
-  return out;
-}
+/** Bytes [pictures, 2, ...] of `pixels` pixels a channel -> floats. */
+export const normalizePictures = (bytes: Uint8Array, pixels = SIZE * SIZE): Float32Array =>
+  scale(bytes, pixels, TWO_ROOMS_SCALING);
 
 /** Back to 0..1 of each channel's own range (the range itself is lost; `std` without its epsilon, as the reference has it). */
 export function unnormalizePictures(values: ArrayLike<number>, pixels = SIZE * SIZE): Float32Array {
   return Float32Array.from(values, (value, i) => {
     const channel = Math.floor(i / pixels) % 2;
-    return value * PICTURE_STD[channel] + PICTURE_MEAN[channel];
+    return value * TWO_ROOMS_SCALING.std[channel] + TWO_ROOMS_SCALING.mean[channel];
   });
 }
 

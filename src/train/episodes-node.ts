@@ -1,0 +1,69 @@
+import { JepaError } from '../base/errors.js';
+import type { EpisodeReading } from '../data/episodes/dataset.js';
+import { PROCEDURAL } from '../data/procedural/open-node.js';
+import type { SampleSplits } from '../data/samples-node.js';
+import { splitByHash } from '../data/split.js';
+import { openEpisodes } from '../hub/episodes-node.js';
+import type { FactorSettings } from '../world/envs/world.js';
+import { type WorldEpisodeOptions, worldEpisodes } from '../world/episodes.js';
+
+/** Episodes to open, as they stand in a configuration. */
+export interface EpisodeSpec extends EpisodeReading {
+  /** `procedural:<world>`, or a file that `jepa collect` wrote. */
+  readonly source: string;
+  readonly test?: string;
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** Episodes of a procedural set unless it is said. */
+const COUNT = 16384;
+/** Held-out episodes have other seeds: so far from those of training that no set reaches them. */
+const TEST_SEED = 1_000_000_007;
+
+/** Opens the training and the held-out episodes. Throws a `JepaError` that names what is wrong. */
+export async function openEpisodeSplits({
+  source,
+  test,
+  options = {},
+  ...reading
+}: EpisodeSpec): Promise<SampleSplits> {
+  if (source.startsWith(PROCEDURAL)) {
+    const { count, testCount, ...own } = checkOptions(source, options);
+    const of = (part: 'train' | 'test') => {
+      const episodes = part === 'train' ? (count ?? COUNT) : (testCount ?? Math.ceil((count ?? COUNT) / 16));
+      const seed = (own.seed ?? 0) + (part === 'test' ? TEST_SEED : 0);
+      const made = worldEpisodes({ ...own, ...reading, world: source.slice(PROCEDURAL.length), count: episodes, seed });
+      return { ...made, name: `${made.name} (${part})` };
+    };
+    return { train: of('train'), test: of('test'), origin: 'own' };
+  }
+  const train = await openEpisodes(source, reading);
+  if (test !== undefined) return { train, test: await openEpisodes(test, reading), origin: 'own' };
+  return { ...splitByHash(train, 0.1), origin: 'made' };
+}
+
+type Options = Partial<Pick<WorldEpisodeOptions, 'count' | 'steps' | 'seed' | 'behaviour'>> & {
+  readonly testCount?: number;
+  readonly factors?: FactorSettings;
+};
+
+const KNOWN: Readonly<Record<keyof Options, string>> = {
+  count: 'number',
+  testCount: 'number',
+  steps: 'number',
+  seed: 'number',
+  behaviour: 'string',
+  factors: 'object',
+};
+
+function checkOptions(source: string, options: Readonly<Record<string, unknown>>): Options {
+  for (const [key, value] of Object.entries(options)) {
+    const wanted = Object.hasOwn(KNOWN, key) ? KNOWN[key as keyof Options] : undefined;
+    if (!wanted)
+      throw new JepaError(`${source}: there is no option "${key}"; there are ${Object.keys(KNOWN).join(', ')}`);
+    const whole = wanted !== 'number' || (Number.isSafeInteger(value) && (value as number) >= 0);
+    if (typeof value !== wanted || !whole)
+      throw new JepaError(`${source}: data.options.${key} must be a ${wanted === 'number' ? 'whole number' : wanted}`);
+  }
+  return options as Options;
+}

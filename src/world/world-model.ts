@@ -1,0 +1,329 @@
+import { JepaError } from '../base/errors.js';
+import { sizeOf } from '../base/tensor.js';
+import { ACTIONS, OBSERVATIONS, OTHERS } from '../data/episodes/preparation.js';
+import { straightening } from '../energy/dynamics.js';
+import { EB_QUADRATURE, randomDirections, sigreg } from '../energy/sigreg.js';
+import { mulDims } from '../graph/dims.js';
+import { add, mul } from '../graph/ops/elementwise.js';
+import { mseLoss } from '../graph/ops/losses.js';
+import { concat, expandDims, narrow, reshape, transpose } from '../graph/ops/move.js';
+import { mean } from '../graph/ops/reduce.js';
+import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
+import type { Encoder, Method, MethodBatch } from '../methods/method.js';
+import { gruPredictor, gruSpec } from '../nn/gru.js';
+import { type ImpalaConfig, impala, impalaSpec, STATE_NORM_EPS } from '../nn/impala.js';
+import { reluStack, reluStackSpec } from '../nn/stacks.js';
+import { norm, normSpec } from '../nn/transformer.js';
+import { type VitConfig, vit, vitSpec } from '../nn/vit.js';
+import { type Module, type ModuleSpec, makeModule, type ParameterSpec, under, type Weights } from '../nn/weights.js';
+import { type DistanceConfig, distanceLoss, distanceSpec, potentialsOf } from './distance.js';
+import { actionRegularizer } from './losses.js';
+import type { StepModel } from './planning/objectives.js';
+import { type StatesPredictor, stateOf, stepsError, unrollSteps, vectorOf } from './unroll.js';
+
+/**
+ * An action-conditioned world model (EB-JEPA's third example, arXiv 2602.03604; PLDM, arXiv 2502.14819): an encoder turns each
+ * observation into a state, a predictor turns state and action into the next state, over several steps from its own predictions.
+ * There is no moving average and no stopped gradient: what keeps states from collapsing are terms on their variance, covariance,
+ * slowness, and on the actions being told from them.
+ */
+
+// --- what it is made of ---------------------------------------------------------------------------------------------------
+
+/** What turns an observation into a state vector; a layer norm ends each of them. */
+export type StateEncoder =
+  | ({ readonly kind: 'impala' } & Pick<ImpalaConfig, 'widths' | 'blocks' | 'width'>)
+  | { readonly kind: 'vit'; readonly vit: VitConfig }
+  /** Of numbers of states. */
+  | { readonly kind: 'mlp'; readonly hidden: readonly number[]; readonly width: number };
+
+/** A recurrent cell whose hidden state is the state of the world, or a perceptron that tells the change of the state. */
+export type StatePredictor = { readonly kind: 'gru' } | { readonly kind: 'mlp'; readonly hidden: readonly number[] };
+
+/** Weights of the terms of the loss; 0 leaves a term out. */
+export interface WorldModelTerms {
+  readonly prediction: number;
+  readonly variance: number;
+  readonly covariance: number;
+  /** Slowness: consecutive states are alike. */
+  readonly similarity: number;
+  /** Actions are told from consecutive states. */
+  readonly inverse: number;
+  /** Consecutive changes point the same way (arXiv 2603.12231). */
+  readonly straightening: number;
+  /** States are normally distributed. */
+  readonly sigreg: number;
+}
+
+export interface WorldModelConfig {
+  /** [channels, height, width], or [numbers]. */
+  readonly observation: readonly number[];
+  /** Numbers of an action. */
+  readonly actions: number;
+  /** Observations of a window; the terms see them all. */
+  readonly frames: number;
+  readonly others: number;
+  readonly encoder: StateEncoder;
+  readonly predictor: StatePredictor;
+  /** Steps that are predicted one from the other, from the first observation on. */
+  readonly steps: number;
+  readonly terms: WorldModelTerms;
+  /** Hidden width of the two layers that tell actions. */
+  readonly inverseWidth: number;
+  /** Random directions of SIGReg. */
+  readonly slices: number;
+  /** A distance between states, learned beside them without changing them. */
+  readonly distance?: DistanceConfig;
+}
+
+export const stateWidth = (encoder: StateEncoder): number =>
+  encoder.kind === 'vit' ? encoder.vit.width : encoder.width;
+
+function encoderSpec({ encoder, observation }: WorldModelConfig): ModuleSpec {
+  const ownNorm = normSpec('final_ln', stateWidth(encoder));
+  switch (encoder.kind) {
+    case 'impala':
+      return new Map(impalaSpec(impalaConfig(encoder, observation)));
+    case 'vit':
+      return new Map([...vitSpec(encoder.vit), ...ownNorm]);
+    case 'mlp':
+      return new Map([...reluStackSpec('mlp.', [sizeOf(observation), ...encoder.hidden, encoder.width]), ...ownNorm]);
+  }
+}
+
+function impalaConfig(
+  { widths, blocks, width }: Extract<StateEncoder, { kind: 'impala' }>,
+  observation: readonly number[],
+): ImpalaConfig {
+  const [channels, height, across] = observation;
+  if (observation.length !== 3)
+    throw new JepaError('world model: an impala encoder sees pictures; states of numbers need method.encoder.kind=mlp');
+  return { picture: [channels, height, across], widths, blocks, width, finalNorm: true };
+}
+
+const predictorSpec = ({ encoder, predictor, actions }: WorldModelConfig): ModuleSpec => {
+  const width = stateWidth(encoder);
+  const parts: [string, ParameterSpec][] =
+    predictor.kind === 'gru'
+      ? gruSpec('rnn.', actions, width)
+      : reluStackSpec('mlp.', [width + actions, ...predictor.hidden, width]);
+  return new Map(parts);
+};
+
+/** Layers of the network that tells actions. */
+const INVERSE_LAYERS = 3;
+
+export interface WorldModelModules {
+  readonly encoder: Module;
+  readonly predictor: Module;
+  readonly inverse: Module;
+  readonly distance?: Module;
+}
+
+export function worldModelModules(config: WorldModelConfig): WorldModelModules {
+  const width = stateWidth(config.encoder);
+  const inverse = reluStackSpec('', [2 * width, config.inverseWidth, config.inverseWidth, config.actions]);
+  return {
+    encoder: makeModule('encoder.', encoderSpec(config)),
+    predictor: makeModule('predictor.', predictorSpec(config)),
+    inverse: makeModule('inverse.', new Map(inverse)),
+    ...(config.distance && { distance: makeModule('distance.', distanceSpec(width, config.distance)) }),
+  };
+}
+
+/** Observations [rows, ...] -> states [rows, width]. */
+export function encodeStates(x: Tensor, w: Weights, { encoder, observation }: WorldModelConfig): Tensor {
+  const normed = (y: Tensor): Tensor => norm(y, under(w, 'final_ln.'), STATE_NORM_EPS);
+  switch (encoder.kind) {
+    case 'impala':
+      return impala(x, w, impalaConfig(encoder, observation));
+    case 'vit':
+      return normed(mean(vit(x, w, encoder.vit), 1));
+    case 'mlp':
+      return normed(reluStack(x, under(w, 'mlp.'), encoder.hidden.length + 1));
+  }
+}
+
+/** The next states [rows, width] from states and actions [rows, numbers]; the norm is the encoder's own, so that both speak of one space. */
+export function nextStates({ encoder, predictor }: WorldModelModules, config: WorldModelConfig): StepModel {
+  const finalNorm = under(encoder.weights, 'final_ln.');
+  const kind = config.predictor;
+  if (kind.kind === 'gru')
+    return (state, action) => gruPredictor(state, action, under(predictor.weights, 'rnn.'), finalNorm);
+  return (state, action) => {
+    const change = reluStack(concat([state, action], 1), under(predictor.weights, 'mlp.'), kind.hidden.length + 1);
+    return norm(add(state, change), finalNorm, STATE_NORM_EPS);
+  };
+}
+
+// --- one training step ------------------------------------------------------------------------------------------------------
+
+export interface WorldModelInputs {
+  /** [batch, frames, ...observation] */
+  readonly observations: Tensor;
+  /** [batch, frames, numbers] */
+  readonly actions: Tensor;
+  /** [batch, others, ...observation]: other moments of the same instance of the world. */
+  readonly others?: Tensor;
+  /** [width, slices] */
+  readonly directions?: Tensor;
+}
+
+const DIRECTIONS = 'directions';
+
+export function worldModelInputs(config: WorldModelConfig): WorldModelInputs {
+  const { observation, frames, actions, others, distance, terms, encoder, slices } = config;
+  return {
+    observations: input(OBSERVATIONS, ['batch', frames, ...observation]),
+    actions: input(ACTIONS, ['batch', frames, actions]),
+    ...(distance && others > 0 && { others: input(OTHERS, ['batch', others, ...observation]) }),
+    ...(terms.sigreg > 0 && { directions: input(DIRECTIONS, [stateWidth(encoder), slices]) }),
+  };
+}
+
+export interface WorldModelForward {
+  readonly loss: Tensor;
+  /** Terms before their weights, by name. */
+  readonly terms: Readonly<Record<string, Tensor>>;
+  /** Predicted states and what they should be, [batch, steps, width]. */
+  readonly prediction: Tensor;
+  readonly target: Tensor;
+}
+
+export function worldModel(
+  { observations, actions, others, directions }: WorldModelInputs,
+  modules: WorldModelModules,
+  config: WorldModelConfig,
+): WorldModelForward {
+  const { terms, steps } = config;
+  const width = stateWidth(config.encoder);
+  const [batch] = observations.shape;
+  /** [batch, times, ...observation] -> [batch, times, width] */
+  const encode = (x: Tensor): Tensor => {
+    const [, times, ...observation] = x.shape;
+    const rows = reshape(x, [mulDims(batch, times), ...observation]);
+    return reshape(encodeStates(rows, modules.encoder.weights, config), [batch, times, width]);
+  };
+  const states = scope('encoder', () => encode(observations));
+  // The published functions have maps [batch, width, time, 1, 1] and actions [batch, numbers, time].
+  const maps = expandDims(transpose(states, [0, 2, 1]), [3, 4]);
+  const moves = transpose(actions, [0, 2, 1]);
+
+  const next = nextStates(modules, config);
+  const predict: StatesPredictor = (state, action) =>
+    stateOf(next(vectorOf(state), vectorOf(expandDims(action as Tensor, [3, 4]))));
+  const unrolled = scope('predictor', () => unrollSteps(maps, predict, { steps, actions: moves }));
+  const error = scope('energy', () => stepsError(maps, unrolled, mseLoss));
+
+  const regularizer = scope('regularizer', () =>
+    actionRegularizer(maps, moves, {
+      variance: terms.variance,
+      covariance: terms.covariance,
+      similarity: terms.similarity,
+      inverse: terms.inverse,
+      inverseModel: (pairs) => reluStack(pairs, modules.inverse.weights, INVERSE_LAYERS),
+    }),
+  );
+  const named: Record<string, Tensor> = {
+    prediction: error,
+    variance: regularizer.terms.std_loss,
+    covariance: regularizer.terms.cov_loss,
+    similarity: regularizer.terms.sim_loss_t,
+    inverse: regularizer.terms.idm_loss,
+  };
+  const parts: Tensor[] = [mul(error, terms.prediction), regularizer.loss];
+  if (terms.straightening > 0) {
+    named.straightening = scope('straightening', () => straightening(states));
+    parts.push(mul(named.straightening, terms.straightening));
+  }
+  if (directions) {
+    named.sigreg = scope('sigreg', () => sigreg(transpose(states, [1, 0, 2]), directions, EB_QUADRATURE));
+    parts.push(mul(named.sigreg, terms.sigreg));
+  }
+  if (config.distance && modules.distance) {
+    const { distance } = config;
+    const { weights } = modules.distance;
+    const learned = scope('distance', () => {
+      const known = potentialsOf(stopGradient(states), weights, distance);
+      const [, frames, ...size] = known.shape;
+      const count = frames as number;
+      // Far pairs: another moment of the same instance of the world, else the two ends of the window.
+      const far = others
+        ? expandDims(potentialsOf(stopGradient(encode(others)), weights, distance), 1)
+        : narrow(expandDims(known, 1), 2, count - 1, 1);
+      const near = reshape(known, [batch, count, 1, ...size]);
+      return distanceLoss(narrow(known, 1, 0, count - 1), narrow(known, 1, 1, count - 1), near, far, distance);
+    });
+    Object.assign(named, { 'distance apart': learned.apart, 'distance step': learned.step, distance: learned.loss });
+    parts.push(learned.loss);
+  }
+  const along = (x: Tensor): Tensor => transpose(reshape(x, x.shape.slice(0, 3)), [0, 2, 1]);
+  return {
+    loss: parts.reduce(add),
+    terms: named,
+    prediction: along(narrow(unrolled.states, 2, 1, steps)),
+    target: along(narrow(maps, 2, 1, steps)),
+  };
+}
+
+// --- as a trainer, and as a planner sees it -----------------------------------------------------------------------------------
+
+/** A world model as a trainer runs it, with what planners need. */
+export interface WorldModelMethod extends Method {
+  readonly config: WorldModelConfig;
+  readonly modules: WorldModelModules;
+}
+
+export const isWorldModel = (method: Method): method is WorldModelMethod =>
+  'modules' in method && method.name === 'world-model';
+
+export function worldModelMethod(config: WorldModelConfig): WorldModelMethod {
+  const { steps, frames, encoder, terms, slices } = config;
+  if (!(steps >= 1 && steps < frames))
+    throw new JepaError(
+      `world model: windows of ${frames} observations have ${frames - 1} steps; set method.steps between 1 and that, not ${steps}`,
+    );
+  const modules = worldModelModules(config);
+  const inputs = worldModelInputs(config);
+  const { loss, terms: named, prediction, target } = worldModel(inputs, modules, config);
+  const wanted = [OBSERVATIONS, ACTIONS, ...(inputs.others ? [OTHERS] : [])];
+  return {
+    name: 'world-model',
+    config,
+    modules,
+    trained: [modules.encoder, modules.predictor, modules.inverse, ...(modules.distance ? [modules.distance] : [])],
+    followers: [],
+    loss,
+    scalars: named,
+    pair: { prediction, target },
+    views: [1],
+    feeds: ({ views: [fields] }: MethodBatch, random) => ({
+      ...Object.fromEntries(
+        wanted.map((name) => {
+          const { shape, data } = fields[name];
+          return [name, { dtype: 'float32' as const, shape: shape.toSpliced(1, 1), data: data as Float32Array }];
+        }),
+      ),
+      ...(terms.sigreg > 0 && {
+        [DIRECTIONS]: randomDirections(random.split('directions'), stateWidth(encoder), slices),
+      }),
+    }),
+    encoder: worldEncoder(modules.encoder, config),
+  };
+}
+
+/** The encoder of single observations; its state is what probes see. */
+function worldEncoder(module: Module, config: WorldModelConfig): Encoder {
+  const width = stateWidth(config.encoder);
+  const represent = (x: Tensor): Tensor => encodeStates(x, module.weights, config);
+  return {
+    module,
+    architecture: { kind: 'state', of: config.encoder.kind },
+    inputs: [{ name: OBSERVATIONS, dtype: 'float32', shape: config.observation }],
+    grid: [1],
+    features: width,
+    width,
+    represent: (inputs) => represent(inputs[OBSERVATIONS]),
+    tokens: (inputs) => expandDims(represent(inputs[OBSERVATIONS]), 1),
+  };
+}
