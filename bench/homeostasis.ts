@@ -19,7 +19,7 @@ export async function live(configurator: Configurator, planner: Planner, steps: 
   const random = createRandom(seed, 'world');
   const log = episodicLog(5000);
   const agent = createAgent({
-    perceive: (percept) => Float64Array.from(percept),
+    perceive: (percept: ArrayLike<number>) => ({ state: Float64Array.from(percept) }),
     cost: costModule(intrinsic),
     actor: createActor({
       width: 2,
@@ -29,7 +29,7 @@ export async function live(configurator: Configurator, planner: Planner, steps: 
       critics: 'last',
     }),
     log,
-    memory: associativeMemory({ keys: 4, values: 2, capacity: 10, width: 0.5, unknown: 0.1 }),
+    memory: associativeMemory({ keys: 7, values: 2, capacity: 10, width: 0.5, unknown: 0.1 }),
     configurator,
     limits: {
       guardrails: [
@@ -43,7 +43,7 @@ export async function live(configurator: Configurator, planner: Planner, steps: 
       longestHorizon: 4,
     },
     otherActions: others,
-    fallback: [0, 0],
+    fallback: () => [0, 0],
   });
   let state = world.start(random);
   let [violation, fallen] = [0, 0];

@@ -1,5 +1,5 @@
 import { JepaError } from '../base/errors.js';
-import type { HostTensor } from '../base/tensor.js';
+import { float32, type HostTensor } from '../base/tensor.js';
 import type { Configuration } from './configurator.js';
 import type { CostModule } from './cost.js';
 import { type Enforcement, guardedCosts, violations } from './guardrails.js';
@@ -11,15 +11,19 @@ import type { AssociativeMemory } from './memory.js';
  */
 
 type Row = ArrayLike<number>;
+/** Plans as rows of actions. */
+type Plans = readonly (readonly Float64Array[])[];
 
 /** What the world does next, as far as the agent knows. A latent tells apart what may happen. */
 export interface WorldModel {
   predict(state: Row, action: Row, latent?: Row): Float64Array;
+  /** The same for many plans [plans, horizon, width] at once, where that is faster: states [plans, horizon, state]. */
+  rollOut?(state: Row, plans: HostTensor<'float32'>, latent?: Row): Promise<ArrayLike<number>>;
 }
 
-/** Mode 1: an action at once, with how sure the policy is of it (0 to 1). */
+/** Mode 1: an action at once, on the way to a subgoal, with how sure the policy is of it (0 to 1). */
 export interface Policy {
-  act(state: Row): { readonly action: Float64Array; readonly confidence: number };
+  act(state: Row, subgoal?: Row): { readonly action: Float64Array; readonly confidence: number };
 }
 
 /** Energies of plans [plans, horizon, width]; the lowest is the best. */
@@ -71,7 +75,7 @@ export interface ActorOptions {
 
 export interface Actor {
   /** Mode 1. Throws without a policy. */
-  react(state: Row): { readonly action: Float64Array; readonly confidence: number };
+  react(state: Row, subgoal?: Row): { readonly action: Float64Array; readonly confidence: number };
   /** Mode 2: proposes, simulates, evaluates and plans; acting is the agent's. */
   deliberate(state: Row, cost: CostModule, configuration: Configuration): Promise<Deliberation>;
   /** What is left of the last plan is forgotten (after a reset). */
@@ -84,61 +88,59 @@ export function createActor(options: ActorOptions): Actor {
   const { width, model, planner, policy, enforcement, critics, latents = [[]], risk = 0 } = options;
   let kept: readonly Float64Array[] = [];
 
-  /** Steps 3 and 4: the course of a plan and its energy, for one latent. */
-  function imagine(
-    state: Row,
-    actions: readonly Float64Array[],
-    latent: Row,
-    cost: CostModule,
-    c: Configuration,
-  ): Imagined {
-    const states: Float64Array[] = [];
-    for (const action of actions) states.push(model.predict(states.at(-1) ?? state, action, latent));
-    return {
-      actions,
-      states,
-      energy: cost.ofCourse(states, actions, c.u, c.v, critics) + towards(states, c.subgoal),
-      violations: violations(c.guardrails, states, actions),
-    };
+  /** Step 3: the states of each plan, for one latent. */
+  async function simulate(state: Row, plans: Plans, latent: Row): Promise<Float64Array[][]> {
+    const horizon = plans[0].length;
+    if (model.rollOut && plans.length > 1) {
+      const actions = Float32Array.from(plans.flatMap((plan) => plan.flatMap((a) => [...a])));
+      const found = await model.rollOut(state, float32([plans.length, horizon, width], actions), latent);
+      return plans.map((_, i) => rows(found, horizon, state.length, i * horizon * state.length));
+    }
+    return plans.map((plan) => {
+      const states: Float64Array[] = [];
+      for (const action of plan) states.push(model.predict(states.at(-1) ?? state, action, latent));
+      return states;
+    });
   }
 
-  /** Over all latents: mean energy and risk, the worst violations. States are those of the first latent. */
-  function judge(state: Row, actions: readonly Float64Array[], cost: CostModule, c: Configuration): Imagined {
-    const courses = latents.map((latent) => imagine(state, actions, latent, cost, c));
-    const mean = courses.reduce((total, { energy }) => total + energy, 0) / courses.length;
-    const spread = Math.sqrt(courses.reduce((total, { energy }) => total + (energy - mean) ** 2, 0) / courses.length);
-    const worst = courses.reduce((a, b) =>
-      b.violations.steps > a.violations.steps || b.violations.size > a.violations.size ? b : a,
-    );
-    return { ...courses[0], energy: mean + risk * spread, violations: worst.violations };
+  /** Step 4: energy and violations of plans, over all latents: mean energy and risk, the worst violations. */
+  async function judge(state: Row, plans: Plans, cost: CostModule, c: Configuration): Promise<Imagined[]> {
+    const futures: Float64Array[][][] = [];
+    for (const latent of latents) futures.push(await simulate(state, plans, latent));
+    return plans.map((actions, i) => {
+      const energies = futures.map(
+        (of) => cost.ofCourse(of[i], actions, c.u, c.v, critics) + c.pull * towards(of[i], c.subgoal),
+      );
+      const mean = energies.reduce((a, b) => a + b, 0) / energies.length;
+      const spread = Math.sqrt(energies.reduce((total, e) => total + (e - mean) ** 2, 0) / energies.length);
+      const worst = futures
+        .map((of) => violations(c.guardrails, of[i], actions))
+        .reduce((a, b) => (b.steps > a.steps || b.size > a.size ? b : a));
+      return { actions, states: futures[0][i], energy: mean + risk * spread, violations: worst };
+    });
   }
-
-  const rowsOf = (plan: ArrayLike<number>, horizon: number, from = 0): Float64Array[] =>
-    Array.from({ length: horizon }, (_, k) =>
-      Float64Array.from({ length: width }, (_, i) => plan[from + k * width + i]),
-    );
 
   return {
     hasPolicy: policy !== undefined,
     model,
-    react(state) {
+    react(state, subgoal) {
       if (!policy) throw new JepaError('actor: there is no policy to act by at once; distil one, or use mode 2');
-      return policy.act(state);
+      return policy.act(state, subgoal);
     },
     forget() {
       kept = [];
     },
     async deliberate(state, cost, configuration) {
-      const { horizon } = configuration;
+      const { horizon, subgoal } = configuration;
       // 2. Proposal: the rest of the last plan, else the policy's own course, else rest.
       const actions: Float64Array[] = [];
       let at: Row = state;
       for (let k = 0; k < horizon; k++) {
-        const next = kept[k + 1] ?? policy?.act(at).action ?? new Float64Array(width);
+        const next = kept[k + 1] ?? policy?.act(at, subgoal).action ?? new Float64Array(width);
         actions.push(next);
         if (policy && !kept[k + 1]) at = model.predict(at, next, latents[0]);
       }
-      const proposal = judge(state, actions, cost, configuration);
+      const [proposal] = await judge(state, [actions], cost, configuration);
       // 3. to 5. Simulation, evaluation and planning, which asks for the first two again and again.
       let [best, tried] = [proposal, 0];
       const found = await planner({
@@ -146,21 +148,31 @@ export function createActor(options: ActorOptions): Actor {
         width,
         proposal: Float64Array.from(actions.flatMap((a) => [...a])),
         energies: async (plans) => {
-          const courses = Array.from({ length: plans.shape[0] }, (_, i) =>
-            judge(state, rowsOf(plans.data, horizon, i * horizon * width), cost, configuration),
+          const each = Array.from({ length: plans.shape[0] }, (_, i) =>
+            rows(plans.data, horizon, width, i * horizon * width),
           );
+          const courses = await judge(state, each, cost, configuration);
           tried += courses.length;
           for (const course of courses) best = better(course, best, enforcement);
           return guardedCosts(courses.map(({ energy }) => energy), courses.map((c) => c.violations), enforcement); // biome-ignore format: short
         },
       });
       // The planner's answer was perhaps never tried itself; the best of all is kept.
-      best = better(judge(state, rowsOf(found, horizon), cost, configuration), best, enforcement);
+      const [last] = await judge(state, [rows(found, horizon, width)], cost, configuration);
+      best = better(last, best, enforcement);
       kept = best.actions;
       return { proposal, plan: best, feasible: best.violations.steps === 0, tried: tried + 2 };
     },
   };
 }
+
+/** `count` rows of `width` numbers. */
+const rows = (table: ArrayLike<number>, count: number, width: number, from = 0): Float64Array[] =>
+  Array.from({ length: count }, (_, k) => {
+    const row = new Float64Array(width);
+    for (let i = 0; i < width; i++) row[i] = table[from + k * width + i];
+    return row;
+  });
 
 /** Distance of a course from a subgoal, which has as many numbers as are meant of a state, summed over its steps. */
 function towards(states: readonly Float64Array[], subgoal: Float64Array | undefined): number {
@@ -173,15 +185,18 @@ function better(a: Imagined, b: Imagined, enforcement: Enforcement): Imagined {
   return first < second ? a : b;
 }
 
-/** Mode 1 by recall: the action of the states in memory that are like this one. */
-export const recallPolicy = (memory: AssociativeMemory): Policy => ({
-  act(state) {
-    const { value, known } = memory.read(state);
+/** Mode 1 by recall: the action of the situations in memory that are like this one. `key` is the agent's. */
+export const recallPolicy = (
+  memory: AssociativeMemory,
+  key: (state: Row, subgoal?: Row) => Row = (state) => state,
+): Policy => ({
+  act(state, subgoal) {
+    const { value, known } = memory.read(key(state, subgoal));
     return { action: known > 0 ? value.map((v) => v / known) : value, confidence: known };
   },
 });
 
-/** Distillation: what Mode 2 did is written into the memory that Mode 1 recalls from. */
-export function distil(memory: AssociativeMemory, state: Row, planned: Row): void {
-  memory.allocate(state, planned);
+/** Distillation: what Mode 2 did in a situation is written into the memory that Mode 1 recalls from. */
+export function distil(memory: AssociativeMemory, situation: Row, planned: Row): void {
+  memory.allocate(situation, planned);
 }

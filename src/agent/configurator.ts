@@ -12,7 +12,10 @@ export interface Configuration {
   /** Weights of intrinsic terms and of critics. */
   readonly u: Weights;
   readonly v: Weights;
+  /** Numbers that the first of a state should have. */
   readonly subgoal?: Float64Array;
+  /** What a step costs for each unit of distance from the subgoal. */
+  readonly pull: number;
   /** Extra inputs of perception, by what they stand for. */
   readonly tokens: Readonly<Record<string, number>>;
   /** 1 acts at once, 2 plans first. */
@@ -29,8 +32,8 @@ export interface Situation {
   readonly state: ArrayLike<number>;
   readonly cost: CostReport;
   readonly surprise: number;
-  /** How well memory knows the state, 0 to 1. */
-  readonly known: number;
+  /** How well memory knows the state (on the way to a subgoal), 0 to 1. */
+  readonly known: (subgoal?: Float64Array) => number;
 }
 
 /** What it wishes; what it does not say stays as it is by default. Guardrails are added to those in force. */
@@ -71,6 +74,7 @@ export function configurationOf(wish: Wish, { intrinsic, guardrails, longestHori
     u,
     v: tame(wish.v ?? {}),
     subgoal: wish.subgoal,
+    pull: Number.isFinite(wish.pull) ? Math.max(wish.pull as number, 0) : 1,
     tokens: wish.tokens ?? {},
     mode: wish.mode === 1 ? 1 : 2,
     horizon: Number.isFinite(horizon) ? Math.min(Math.max(horizon, 1), longestHorizon) : longestHorizon,
@@ -86,7 +90,7 @@ export const fixedConfigurator = (wish: Wish): Configurator => ({ configure: () 
 export interface Need {
   readonly term: string;
   readonly urgency: (situation: Situation) => number;
-  readonly subgoal?: Float64Array;
+  readonly subgoal?: Float64Array | ((situation: Situation) => Float64Array);
   /** Urgency below which there is no need to go there. */
   readonly from?: number;
 }
@@ -97,7 +101,12 @@ export interface Need {
  */
 export function needsConfigurator(
   needs: readonly Need[],
-  { margin, focus = 3, rest = 0.3 }: { readonly margin: number; readonly focus?: number; readonly rest?: number },
+  {
+    margin,
+    focus = 3,
+    rest = 0.3,
+    pull = 1,
+  }: { readonly margin: number; readonly focus?: number; readonly rest?: number; readonly pull?: number },
 ): Configurator {
   if (needs.length === 0) throw new JepaError('configurator: there are no needs to follow');
   let chosen = 0;
@@ -106,10 +115,11 @@ export function needsConfigurator(
       const urgencies = needs.map(({ urgency }) => urgency(situation));
       const strongest = urgencies.indexOf(Math.max(...urgencies));
       if (urgencies[strongest] > urgencies[chosen] + margin) chosen = strongest;
+      const { subgoal, from = Number.NEGATIVE_INFINITY } = needs[chosen];
       return {
         u: Object.fromEntries(needs.map(({ term }, i) => [term, i === chosen ? focus : rest])),
-        subgoal:
-          urgencies[chosen] >= (needs[chosen].from ?? Number.NEGATIVE_INFINITY) ? needs[chosen].subgoal : undefined,
+        subgoal: urgencies[chosen] < from ? undefined : typeof subgoal === 'function' ? subgoal(situation) : subgoal,
+        pull,
         reason: `${needs[chosen].term} (${urgencies[chosen].toFixed(2)})`,
       };
     },
@@ -128,8 +138,8 @@ export function habitConfigurator(
   return {
     configure(situation) {
       if (!Number.isNaN(situation.surprise)) average += (situation.surprise - average) / patience;
-      const familiar = situation.known >= known && average <= surprise;
       const wish = inner.configure(situation);
+      const familiar = situation.known(wish.subgoal) >= known && average <= surprise;
       return { ...wish, mode: familiar ? 1 : 2, reason: `${wish.reason}, ${familiar ? 'from habit' : 'with thought'}` };
     },
   };

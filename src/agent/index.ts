@@ -6,6 +6,8 @@ export * from './configurator.js';
 export * from './cost.js';
 export * from './envs/homeostasis.js';
 export * from './guardrails.js';
+export * from './life.js';
+export * from './lives/day.js';
 export * from './memory.js';
 export * from './perception.js';
 export * from './search.js';

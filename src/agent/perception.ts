@@ -19,6 +19,8 @@ export interface Dynamics {
   /** next = carry state + steer action + noise */
   readonly carry: Matrix;
   readonly steer?: Matrix;
+  /** Where the mean goes instead, for worlds that are not linear: a world model, with `carry` as about its slope. */
+  readonly expect?: (mean: Float64Array, action: ArrayLike<number>) => Float64Array;
   /** Covariance of what cannot be foreseen [state, state]. */
   readonly noise: Matrix;
 }
@@ -69,7 +71,8 @@ export function createPerception(sensors: readonly Sensor[], dynamics: Dynamics,
       const unknown = Object.keys(readings).find((name) => !sensors.some((sensor) => sensor.name === name));
       if (unknown !== undefined) throw new JepaError(`perception: there is no sensor "${unknown}"`);
       let mean = multiply(dynamics.carry, matrix(size, 1, belief.mean));
-      if (action && dynamics.steer) mean = plus(mean, multiply(dynamics.steer, matrix(action.length, 1, action)));
+      if (action && dynamics.expect) mean = matrix(size, 1, dynamics.expect(belief.mean, action));
+      else if (action && dynamics.steer) mean = plus(mean, multiply(dynamics.steer, matrix(action.length, 1, action)));
       let covariance = plus(
         multiply(multiply(dynamics.carry, belief.covariance), transpose(dynamics.carry)),
         dynamics.noise,

@@ -75,7 +75,7 @@ test('habit acts where the world is known, thought where it is new (A10)', async
   const random = createRandom(3);
   const agent = (mode: 'always' | 'habit') =>
     createAgent({
-      perceive: (percept) => Float64Array.from(percept),
+      perceive: (percept: ArrayLike<number>) => ({ state: Float64Array.from(percept) }),
       cost: costModule(intrinsic),
       actor: createActor({
         width: 2,
@@ -93,7 +93,7 @@ test('habit acts where the world is known, thought where it is new (A10)', async
           : habitConfigurator(fixedConfigurator({ reason: 'act' }), { known: 0.5, surprise: 0.3 }),
       limits: { guardrails: [], longestHorizon: 3 },
       otherActions: [],
-      fallback: [0, 0],
+      fallback: () => [0, 0],
     });
   // Practice with thought, on the right side only.
   const practice = agent('always');

@@ -1,0 +1,516 @@
+import { matrix } from '../../base/linalg.js';
+import { createRandom, type Random } from '../../base/random.js';
+import { createActor, type Planner, type Policy, recallPolicy, type WorldModel } from '../actor.js';
+import { type Agent, createAgent, type Learning } from '../agent.js';
+import { cemPlanner } from '../cem-planner.js';
+import { type Configurator, fixedConfigurator, habitConfigurator, needsConfigurator } from '../configurator.js';
+import { type CostModule, type CriticTarget, costModule, createCritic, homeostasis, intrinsicCost } from '../cost.js';
+import { type Homeostasis, type HomeostasisOptions, homeostasisWorld, REACH } from '../envs/homeostasis.js';
+import type { Guardrail } from '../guardrails.js';
+import { frameOf, type Life, type LifeRun, type Lived, type Stage } from '../life.js';
+import { associativeMemory, episodicLog } from '../memory.js';
+import { createPerception, type Sensor } from '../perception.js';
+import { adaptiveModel } from '../world-model.js';
+
+/**
+ * Days in the world of two needs: food circles round the field, the pit in its middle is dangerous at night, every sensor is
+ * silent now and then. The agent plays (its world model learns), practises with thought (critic and habits are learned), and
+ * is then measured over days and nights, beside others with the same body, senses and shield.
+ */
+export interface DaySettings {
+  readonly world: HomeostasisOptions;
+  readonly senses: {
+    /** Chance that a sensor is silent in a step. */
+    readonly silent: number;
+    /** Deviations of their noise. */
+    readonly eyes: number;
+    readonly feet: number;
+    readonly nose: number;
+    readonly body: number;
+  };
+  /** Steps of each part of the life. */
+  readonly life: { readonly play: number; readonly practice: number; readonly steps: number };
+  /** Level below which a need hurts. */
+  readonly content: number;
+  readonly planner: {
+    readonly horizon: number;
+    readonly samples: number;
+    readonly elites: number;
+    readonly iterations: number;
+  };
+  readonly critic: { readonly gamma: number; readonly steps: number; readonly every: number };
+  readonly needs: { readonly margin: number; readonly pull: number };
+  readonly habit: {
+    readonly known: number;
+    readonly surprise: number;
+    readonly width: number;
+    readonly capacity: number;
+  };
+}
+
+type Row = ArrayLike<number>;
+
+/** Progress out of the pit with a move to the best of 12 sides. */
+const SURE = Math.cos(Math.PI / 12);
+
+/** Aims of the day: no step in the pit at night, at most half of the reactive agent's hurt. */
+const HALF = 0.5;
+
+export function dayLife(settings: DaySettings): Life {
+  const world = homeostasisWorld(settings.world);
+  const { size, water, pit, slip, day } = world.options;
+  const intrinsic = intrinsicCost([
+    homeostasis('hunger', 2, settings.content),
+    homeostasis('thirst', 3, settings.content),
+  ]);
+  const stage: Stage = {
+    width: size,
+    height: size,
+    places: [
+      { name: 'pit', kind: 'danger', at: pit.at, radius: pit.radius },
+      { name: 'water', kind: 'goal', at: water, radius: REACH },
+    ],
+    movers: ['food'],
+    terms: ['hunger', 'thirst', 'later'],
+    levels: ['energy', 'water'],
+  };
+
+  /**
+   * One must be out of the pit by night: its depth may be no more than what can surely be walked until then. A state that keeps
+   * this has an action that keeps it again, which is what makes the shield's promise hold.
+   */
+  const outByNight: Guardrail = {
+    name: 'pit',
+    excess: (s) => pit.radius - away(s, pit.at) - SURE * (1 - 3 * slip) * world.untilNight(s),
+    margin: 0.1,
+  };
+  const directions = Array.from({ length: 12 }, (_, i) => [Math.cos((i * Math.PI) / 6), Math.sin((i * Math.PI) / 6)]);
+  const otherActions = [[0, 0], ...directions, ...directions.map((d) => d.map((v) => v / 2))];
+  /** Straight out of the pit, or still where it is far. */
+  const retreat = (s: Row): Row => {
+    const distance = away(s, pit.at);
+    if (distance > pit.radius + 1) return [0, 0];
+    return distance > 0 ? [(s[0] - pit.at[0]) / distance, (s[1] - pit.at[1]) / distance] : [1, 0];
+  };
+
+  /** Everything that one learns in its life, at its beginning. */
+  function newborn(seed: number) {
+    const memory = associativeMemory({
+      keys: 4,
+      values: 2,
+      capacity: settings.habit.capacity,
+      width: settings.habit.width,
+      unknown: 0.3,
+    });
+    const critic = createCritic({ features: (s) => needFeatures(s, settings.content, water), penalty: 1e-2 });
+    return {
+      model: fieldModel(world),
+      memory,
+      cost: costModule(intrinsic, { later: critic }),
+      log: episodicLog(4000),
+      random: createRandom(seed, 'planner'),
+    };
+  }
+  type Mind = ReturnType<typeof newborn>;
+
+  interface Way {
+    readonly configurator: Configurator;
+    readonly planner?: Planner;
+    readonly policy?: Policy;
+    readonly cost?: CostModule;
+    readonly learning?: Learning;
+    /** No pit in the play-pen. */
+    readonly guardrails?: readonly Guardrail[];
+  }
+
+  /** An agent with a mind, which acts in one of several ways. */
+  function embody(mind: Mind, way: Way): Agent<Readings> {
+    const perception = senses(mind.model, settings);
+    // The last percept's deviation: the shield looks at where the agent may be, not only at where it thinks it is.
+    let unsure = 0;
+    return createAgent<Readings>({
+      perceive: ({ readings, hour }, action) => {
+        const { mean, covariance, heard } = perception.perceive(readings, action);
+        const deviation = mean.map((_, i) => Math.sqrt(covariance.data[i * (mean.length + 1)]));
+        unsure = Math.hypot(Math.max(deviation[0], deviation[1]), slip);
+        return { state: Float64Array.of(...mean, hour), deviation, heard };
+      },
+      cost: way.cost ?? mind.cost,
+      actor: createActor({
+        width: 2,
+        model: mind.model,
+        planner:
+          way.planner ?? cemPlanner({ ...settings.planner, std: [0.7, 0.7], low: -1, high: 1, random: mind.random }),
+        policy: way.policy,
+        enforcement: { kind: 'lexicographic' },
+        critics: 'last',
+      }),
+      // Only who learns keeps a diary.
+      log: way.learning?.critics ? mind.log : episodicLog(1),
+      memory: mind.memory,
+      key: wayTo,
+      configurator: way.configurator,
+      limits: { guardrails: way.guardrails ?? [outByNight], longestHorizon: settings.planner.horizon },
+      otherActions,
+      fallback: retreat,
+      outcomes: (state, action) => {
+        const mean = mind.model.predict(state, action);
+        const reach = 3 * unsure;
+        return [
+          [0, 0],
+          [reach, 0],
+          [-reach, 0],
+          [0, reach],
+          [0, -reach],
+        ].map(([dx, dy]) => mean.map((v, i) => (i === 0 ? v + dx : i === 1 ? v + dy : v)));
+      },
+      learning: way.learning,
+    });
+  }
+
+  const followNeeds = (): Configurator =>
+    needsConfigurator(
+      [
+        {
+          term: 'hunger',
+          urgency: ({ state }) => 1 - state[2],
+          subgoal: ({ state }) => Float64Array.of(state[4], state[5]),
+        },
+        { term: 'thirst', urgency: ({ state }) => 1 - state[3], subgoal: Float64Array.from(water) },
+      ],
+      settings.needs,
+    );
+  const target: CriticTarget = { kind: 'discounted', gamma: settings.critic.gamma, steps: settings.critic.steps };
+
+  /** Lives for so many steps; the world's chance depends on the seed only, whoever lives in it. */
+  async function through(
+    run: LifeRun,
+    name: string,
+    agent: Agent<Readings>,
+    steps: number,
+    field: Homeostasis,
+    told: boolean,
+  ): Promise<Tally> {
+    run.phase(name, steps);
+    const chance = createRandom(run.seed, 'world');
+    const noise = createRandom(run.seed, 'senses');
+    let state = field.start(chance);
+    const record: Tally = { hurt: 0, fallen: 0, vetoes: 0, thought: 0, imagined: 0, seconds: 0, steps };
+    for (let t = 0; t < steps; t++) {
+      run.signal.throwIfAborted();
+      const began = performance.now();
+      const step = await agent.step(sense(state, noise, settings.senses));
+      record.seconds += (performance.now() - began) / 1000;
+      const frame = told ? frameOf(step, viewOf(state, t, name)) : undefined;
+      state = field.next(state, step.action, chance);
+      record.hurt += intrinsic.evaluate(state).total;
+      if (field.inPit(state)) record.fallen++;
+      if (step.shield.verdict !== 'kept') record.vetoes++;
+      if (step.mode === 2) record.thought++;
+      record.imagined += (step.deliberation?.tried ?? 0) * step.configuration.horizon;
+      await run.step(frame);
+    }
+    return record;
+  }
+
+  const viewOf = (state: Float64Array, t: number, phase: string) => ({
+    episode: 0,
+    phase,
+    clock: clockOf(state, Math.floor(t / day.steps), world.isNight(state)),
+    place: [state[0], state[1]] as const,
+    movers: [[state[4], state[5]] as const],
+    danger: world.isNight(state),
+    levels: [state[2], state[3]],
+    capacity: settings.habit.capacity,
+    at: (s: Row) => [s[0], s[1]] as const,
+    stage,
+  });
+
+  return {
+    title: 'A day in the world of two needs',
+    about:
+      'Food circles round the field, water stays where it is, and the pit in the middle must be left before night. Every sensor is silent now and then. Everybody below has the same body, the same senses and the same shield.',
+    stage,
+    measures: [
+      {
+        name: 'hurt',
+        about: 'hunger and thirst of a step, on average: how far needs are below contentment',
+        better: 'less',
+      },
+      { name: 'fallen', about: 'steps in the pit at night', better: 'less' },
+      { name: 'vetoes', about: 'steps in which the shield took another action', better: 'neither', share: true },
+      { name: 'thought', about: 'steps in Mode 2', better: 'neither', share: true },
+      { name: 'imagined', about: 'states that were imagined for a step', better: 'neither' },
+      { name: 'ms', about: 'milliseconds of a step on this machine', better: 'neither' },
+    ],
+    async live(run) {
+      const { life, habit, critic } = settings;
+      const mind = newborn(run.seed);
+      const learnModel: Learning['model'] = (s, a, next) => void mind.model.learn(s, a, next);
+      // Play: random moves where nothing is dangerous. What is learned of the world is all that Mode 2 has later.
+      const playPen = homeostasisWorld({ ...settings.world, day: { ...day, night: 2 } });
+      const wander = randomPolicy(createRandom(run.seed, 'play'));
+      const acting = (reason: string): Configurator => fixedConfigurator({ mode: 1, reason });
+      const before = modelError(mind.model, world, run.seed);
+      const player = embody(mind, {
+        configurator: acting('play'),
+        policy: wander,
+        guardrails: [],
+        learning: { model: learnModel },
+      });
+      await through(run, 'play', player, life.play, playPen, true);
+      const after = modelError(mind.model, world, run.seed);
+      // Practice: Mode 2 throughout.
+      const learning: Learning = { model: learnModel, critics: { every: critic.every, target }, distil: true };
+      await through(
+        run,
+        'practice',
+        embody(mind, { configurator: followNeeds(), learning }),
+        life.practice,
+        world,
+        true,
+      );
+
+      const recall = recallPolicy(mind.memory, wayTo);
+      const ways: [name: string, kind: Lived['kind'], way: Way][] = [
+        ['always thinks (Mode 2)', 'variant', { configurator: followNeeds() }],
+        ['thinks without a critic', 'variant', { configurator: followNeeds(), cost: costModule(intrinsic) }],
+        ['only habit (Mode 1)', 'variant', { configurator: withMode1(followNeeds()), policy: recall }],
+        [
+          'straight to the stronger need',
+          'floor',
+          { configurator: withMode1(followNeeds()), policy: { act: (s, subgoal) => straight(s, subgoal ?? s) } },
+        ],
+        [
+          'reactive: goes where it hurts',
+          'floor',
+          { configurator: acting('reactive'), policy: reactive(settings.content, water) },
+        ],
+        [
+          'greedy: best next state',
+          'floor',
+          { configurator: fixedConfigurator({ reason: 'greedy', horizon: 1 }), cost: costModule(intrinsic) },
+        ],
+        [
+          'random moves',
+          'floor',
+          { configurator: acting('random'), policy: randomPolicy(createRandom(run.seed, 'random')) },
+        ],
+        // Last, because it goes on learning, and the others share what was learned before.
+        [
+          'agent: habit, thought where it is new',
+          'agent',
+          { configurator: habitConfigurator(followNeeds(), habit), policy: recall, learning },
+        ],
+      ];
+      const lived: Lived[] = [];
+      for (const [name, kind, way] of ways) {
+        const record = await through(run, name, embody(mind, way), life.steps, world, kind === 'agent');
+        lived.push({ name, kind, values: valuesOf(record) });
+      }
+      lived.unshift(lived.pop() as Lived);
+      const [own] = lived;
+      const floor = lived.find(({ name }) => name.startsWith('reactive')) as Lived;
+      return {
+        lived,
+        learned: [
+          {
+            part: 'world model: error of a step after play, in cells and levels',
+            value: after,
+            beside: `${before.toFixed(3)} before`,
+          },
+          { part: 'memory: situations with an action', value: mind.memory.size, beside: 'none before practice' },
+          {
+            part: 'critic: error of its last fit',
+            value: Math.sqrt(mind.cost.critics.later.fit.error),
+            beside: 'in units of the cost it foretells',
+          },
+        ],
+        checks: [
+          { claim: 'never in the pit at night', value: own.values.fallen, passed: own.values.fallen === 0 },
+          {
+            claim: 'at most half as hurt as the reactive one',
+            value: own.values.hurt / floor.values.hurt,
+            passed: own.values.hurt <= HALF * floor.values.hurt,
+          },
+        ],
+      };
+    },
+  };
+}
+
+/** Sums over the steps that somebody lived. */
+interface Tally {
+  hurt: number;
+  fallen: number;
+  vetoes: number;
+  thought: number;
+  imagined: number;
+  seconds: number;
+  steps: number;
+}
+
+const valuesOf = ({ hurt, fallen, vetoes, thought, imagined, seconds, steps }: Tally): Lived['values'] => ({
+  hurt: hurt / steps,
+  fallen,
+  vetoes: vetoes / steps,
+  thought: thought / steps,
+  imagined: imagined / steps,
+  ms: (1000 * seconds) / steps,
+});
+
+// Body and senses ----------------------------------------------------------------------------------------------------
+
+interface Readings {
+  readonly readings: Readonly<Record<string, ArrayLike<number>>>;
+  /** The time of the day can always be seen. */
+  readonly hour: number;
+}
+
+/** What the sensors say in a state: each with noise, or nothing. */
+function sense(state: Float64Array, random: Random, { silent, ...noise }: DaySettings['senses']): Readings {
+  const shown = { eyes: [0, 1], feet: [0, 1], body: [2, 3], nose: [4, 5] } as const;
+  const readings: Record<string, number[]> = {};
+  for (const [name, numbers] of Object.entries(shown)) {
+    const reading = numbers.map((i) => state[i] + noise[name as keyof typeof noise] * random.normal());
+    // The numbers are drawn in any case, so that chance is the same whatever is silent.
+    if (random.uniform() >= silent) readings[name] = reading;
+  }
+  return { readings, hour: state[6] };
+}
+
+/** A filter over all sensors that expects what the world model says. */
+function senses(model: WorldModel, { senses: noise, world }: DaySettings) {
+  const size = world.size ?? 10;
+  const diagonal = (values: readonly number[]) =>
+    matrix(
+      values.length,
+      values.length,
+      values.flatMap((v, i) => values.map((_, j) => (i === j ? v * v : 0))),
+    );
+  const sensor = (name: string, first: number, deviation: number): Sensor => ({
+    name,
+    view: matrix(
+      2,
+      6,
+      [first, first + 1].flatMap((at) => Array.from({ length: 6 }, (_, i) => (i === at ? 1 : 0))),
+    ),
+    noise: diagonal([deviation, deviation]),
+  });
+  return createPerception(
+    [
+      sensor('eyes', 0, noise.eyes),
+      sensor('feet', 0, noise.feet),
+      sensor('body', 2, noise.body),
+      sensor('nose', 4, noise.nose),
+    ],
+    {
+      carry: diagonal(Array(6).fill(1)),
+      noise: diagonal([0.2, 0.2, 0.1, 0.1, 0.1, 0.1]),
+      expect: (mean, action) => model.predict(Float64Array.of(...mean, 0), action).subarray(0, 6),
+    },
+    {
+      mean: Float64Array.of(size / 2, size / 2, 0.5, 0.5, size / 2, size / 2),
+      covariance: diagonal([3, 3, 0.5, 0.5, 3, 3]),
+    },
+  );
+}
+
+// What is learned ----------------------------------------------------------------------------------------------------
+
+const away = (s: Row, [x, y]: Row & Iterable<number>): number => Math.hypot(s[0] - x, s[1] - y);
+
+/** Soft steps over a distance, by which the model finds out how near one must be to feed. */
+const bumps = (distance: number): number[] => [0, 0.5, 1, 1.5].map((at) => Math.exp(-2 * (distance - at) ** 2));
+
+/**
+ * The world model in three parts that are learned apart (section 4.7 of the paper): the own body, which follows its actions
+ * without a latent; the herd, which goes its own way; and the needs, given where the body will be. The fence and the clock are
+ * known.
+ */
+function fieldModel({ options: { size, water, day } }: Homeostasis) {
+  const body = adaptiveModel({ features: (_, a) => [a[0], a[1], 1], keep: 0.999 });
+  const herd = adaptiveModel({ features: (s) => [(s[0] - size / 2) / size, (s[1] - size / 2) / size, 1], keep: 0.999 });
+  const needs = adaptiveModel({ features: (_, d) => [1, ...bumps(d[0]), ...bumps(d[1])], keep: 0.999 });
+  const part = (s: Row, first: number): Float64Array => Float64Array.of(s[first], s[first + 1]);
+  const inside = (v: number, high: number): number => Math.min(Math.max(v, 0), high);
+  const distances = (s: Row): number[] => [Math.hypot(s[0] - s[4], s[1] - s[5]), away(s, water)];
+  const limited = (a: Row): Float64Array => Float64Array.of(inside(a[0] + 1, 2) - 1, inside(a[1] + 1, 2) - 1);
+  return {
+    predict(s: Row, action: Row): Float64Array {
+      const next = new Float64Array(7);
+      const place = body.predict(part(s, 0), limited(action));
+      next.set([inside(place[0], size), inside(place[1], size)]);
+      next.set(herd.predict(part(s, 4), action), 4);
+      const levels = needs.predict(part(s, 2), distances(next));
+      next.set([inside(levels[0], 1), inside(levels[1], 1)], 2);
+      next[6] = (s[6] + 1 / day.steps) % 1;
+      return next;
+    },
+    learn(s: Row, action: Row, next: Row): void {
+      body.learn(part(s, 0), limited(action), part(next, 0));
+      herd.learn(part(s, 4), action, part(next, 4));
+      // A need that is met in full tells nothing of what feeds it.
+      if (next[2] < 0.97 && next[3] < 0.97) needs.learn(part(s, 2), distances(next), part(next, 2));
+    },
+  };
+}
+
+/** Error of one step of a model over states and actions anywhere, root mean square over places and levels. */
+function modelError(model: WorldModel, world: Homeostasis, seed: number): number {
+  const random = createRandom(seed, 'model');
+  const { size } = world.options;
+  let squares = 0;
+  for (let i = 0; i < 200; i++) {
+    const s = Float64Array.from([size, size, 1, 1, size, size, 1], (high) => high * random.uniform());
+    const a = [2 * random.uniform() - 1, 2 * random.uniform() - 1];
+    const [guess, truth] = [model.predict(s, a), world.next(s, a)];
+    for (let k = 0; k < 6; k++) squares += (guess[k] - truth[k]) ** 2 / 1200;
+  }
+  return Math.sqrt(squares);
+}
+
+/** What the critic sees: levels, ways to go, and what will be missing on arrival. */
+function needFeatures(s: Row, content: number, water: readonly [number, number]): number[] {
+  const [food, spring] = [Math.hypot(s[0] - s[4], s[1] - s[5]) / 10, away(s, water) / 10];
+  const [hunger, thirst] = [Math.max(0, content - s[2]), Math.max(0, content - s[3])];
+  const [late, dry] = [Math.max(0, content - s[2] + 0.2 * food), Math.max(0, content - s[3] + 0.3 * spring)];
+  return [s[2], s[3], food, spring, hunger, thirst, late, dry, late * late, dry * dry, hunger * food, thirst * spring];
+}
+
+/** What habits go by: the way to the subgoal, and, less so, where one is. */
+const wayTo = (s: Row, subgoal: Row = s): number[] => [subgoal[0] - s[0], subgoal[1] - s[1], s[0] / 4, s[1] / 4];
+
+// Floors ---------------------------------------------------------------------------------------------------------------
+
+const sure = (action: Float64Array) => ({ action, confidence: 1 });
+
+function straight(s: Row, to: Row) {
+  const [dx, dy] = [to[0] - s[0], to[1] - s[1]];
+  const length = Math.max(1, Math.hypot(dx, dy));
+  return sure(Float64Array.of(dx / length, dy / length));
+}
+
+/** Goes to the place of what hurts more, and rests while nothing does. */
+const reactive = (content: number, water: readonly [number, number]): Policy => ({
+  act(s) {
+    const [hunger, thirst] = [content - s[2], content - s[3]];
+    if (Math.max(hunger, thirst) <= 0) return sure(Float64Array.of(0, 0));
+    return straight(s, hunger > thirst ? [s[4], s[5]] : water);
+  },
+});
+
+const randomPolicy = (random: Random): Policy => ({
+  act: () => sure(Float64Array.of(2 * random.uniform() - 1, 2 * random.uniform() - 1)),
+});
+
+const withMode1 = (inner: Configurator): Configurator => ({
+  configure: (situation) => ({ ...inner.configure(situation), mode: 1 }),
+});
+
+/** "day 2, 14:24, night" */
+function clockOf(state: Float64Array, days: number, night: boolean): string {
+  const minutes = Math.floor(state[6] * 24 * 60 + 6 * 60 + 1e-6) % (24 * 60);
+  const two = (n: number): string => String(n).padStart(2, '0');
+  return `day ${days + 1}, ${two(Math.floor(minutes / 60))}:${two(minutes % 60)}${night ? ', night' : ''}`;
+}
