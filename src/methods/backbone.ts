@@ -1,5 +1,5 @@
 import type { Field } from '../data/preparation.js';
-import { reshape } from '../graph/ops/move.js';
+import { concat, reshape } from '../graph/ops/move.js';
 import { matmul } from '../graph/ops/product.js';
 import { mean } from '../graph/ops/reduce.js';
 import { constant, type Tensor } from '../graph/tensor.js';
@@ -27,6 +27,9 @@ export function makeBackbone(prefix: string, config: BackboneConfig): Backbone {
     : convBackbone(makeModule(prefix, convNetSpec(config)), config);
 }
 
+/** Blocks whose means side by side are the second form that the I-JEPA paper probes. */
+const LAYERS = 4;
+
 /** A ViT of images or clips as an encoder: probes see the mean of its tokens. */
 export function vitBackbone(module: Module, config: VitConfig): Backbone {
   const { channels, frames, imageSize } = config;
@@ -34,6 +37,8 @@ export function vitBackbone(module: Module, config: VitConfig): Backbone {
     frames === undefined
       ? [{ name: IMAGES, dtype: 'float32', shape: [channels, ...imageSize] }]
       : [{ name: CLIPS, dtype: 'float32', shape: [channels, frames, ...imageSize] }];
+  // Where levels have norms of their own, only they can be asked for.
+  const last = (config.levels ?? Array.from({ length: config.depth }, (_, i) => i)).slice(-LAYERS);
   const tokens = (x: Tensor): Tensor => vit(x, module.weights, config);
   const pooled = (x: Tensor): Tensor => mean(tokens(x), 1);
   return {
@@ -47,20 +52,28 @@ export function vitBackbone(module: Module, config: VitConfig): Backbone {
     represent: (inputs) => pooled(inputs[seen.name]),
     embed: pooled,
     tokens: (inputs) => tokens(inputs[seen.name]),
-    layers: (inputs, count) => {
-      // Where levels have norms of their own, only they can be asked for.
-      const last = (config.levels ?? Array.from({ length: config.depth }, (_, i) => i)).slice(-count);
-      return vitLayers(inputs[seen.name], module.weights, config, last);
+    wide: {
+      name: `last ${last.length} layers`,
+      represent: (inputs) => {
+        const layers = vitLayers(inputs[seen.name], module.weights, config, last);
+        return concat(
+          layers.map((layer) => mean(layer, 1)),
+          1,
+        );
+      },
     },
     attention: (inputs) => lastAttention(inputs[seen.name], module.weights, config),
   };
 }
 
-/** A conv net as an encoder: probes see its last map averaged over quarters, which keeps where things are. */
+/**
+ * A conv net as an encoder: probes see its last map averaged over quarters, which keeps where things are; in the wide form
+ * also the map of the stage before, and the embedding.
+ */
 function convBackbone(module: Module, config: ConvNetConfig): Backbone {
   checkConvNet(config);
   const grid = convNetGrid(config);
-  const channels = config.widths[2];
+  const [, before, channels] = config.widths;
   const forward = (images: Tensor) => convNet(images, module.weights, config);
   return {
     module,
@@ -70,15 +83,26 @@ function convBackbone(module: Module, config: ConvNetConfig): Backbone {
     features: 4 * channels,
     width: channels,
     outputs: config.width,
-    represent: ({ images }) => {
-      const { tokens } = forward(images);
-      // [batch, tokens, channels] -> [batch, 4, channels]
-      const pooled = matmul(constant(quarters(grid)), tokens);
-      return reshape(pooled, [pooled.shape[0], 4 * channels]);
+    represent: ({ images }) => inQuarters(forward(images).tokens, grid, channels),
+    wide: {
+      name: 'both stages and the embedding',
+      represent: ({ images }) => {
+        const { tokens, before: earlier, embedding } = forward(images);
+        return concat(
+          [inQuarters(tokens, grid, channels), inQuarters(earlier.tokens, earlier.size, before), embedding],
+          1,
+        );
+      },
     },
     embed: (images) => forward(images).embedding,
     tokens: ({ images }) => forward(images).tokens,
   };
+}
+
+/** A map [batch, rows * columns, channels] -> [batch, 4 channels]: its averages over the four quarters. */
+function inQuarters(tokens: Tensor, grid: readonly [number, number], channels: number): Tensor {
+  const pooled = matmul(constant(quarters(grid)), tokens); // [batch, 4, channels]
+  return reshape(pooled, [pooled.shape[0], 4 * channels]);
 }
 
 /** Averages over the four quarters of a grid, [4, rows * columns]; an odd middle belongs to both sides. */

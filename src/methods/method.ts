@@ -88,10 +88,18 @@ export interface Encoder {
   represent(inputs: Inputs): Tensor;
   /** [batch, tokens, width], tokens in the order of the grid, its last axis fastest. */
   tokens(inputs: Inputs): Tensor;
-  /** Outputs of the last `count` blocks, each through the final norm, [batch, tokens, width]; the last block's comes last. */
-  layers?(inputs: Inputs, count: number): readonly Tensor[];
+  /** A wider form that linear probes may choose instead, where it reads more. */
+  readonly wide?: WideForm;
   /** Attention of the last block [batch, heads, tokens, tokens], where there is one. */
   attention?(inputs: Inputs): Tensor;
+}
+
+/** More of an encoder than its representation: several layers side by side. */
+export interface WideForm {
+  /** `last 4 layers`, ... */
+  readonly name: string;
+  /** [batch, any width] */
+  represent(inputs: Inputs): Tensor;
 }
 
 /** Graph inputs of an encoder. */

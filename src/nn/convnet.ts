@@ -84,6 +84,8 @@ export function convNetSpec(config: ConvNetConfig): ModuleSpec {
 export interface ConvNetOutput {
   /** The last map, [batch, rows * columns, channels], after its norm and ReLU. */
   readonly tokens: Tensor;
+  /** The map of the stage before, likewise. */
+  readonly before: { readonly tokens: Tensor; readonly size: readonly [number, number] };
   /** [batch, width] */
   readonly embedding: Tensor;
 }
@@ -100,24 +102,25 @@ export function convNet(images: Tensor, w: Weights, config: ConvNetConfig): Conv
     throw operatorError('convnet', `needs images [batch, ${config.channels}, ${config.imageSize.join(', ')}]`, images);
   }
   const pixels = transpose(reshape(images, [batch, channels, height * width]), [0, 2, 1]);
-  let map: Map = scope('stem', () => {
+  const stem: Map = scope('stem', () => {
     const { tokens, size } = convolve({ tokens: pixels, size: config.imageSize }, under(w, 'stem.'), 5, 2);
     return { tokens: relu(tokens), size };
   });
-  for (const stage of [0, 1]) {
-    const name = `stages.${stage}`;
-    map = scope(name, () => {
+  const stage = (map: Map, index: 0 | 1): Map => {
+    const name = `stages.${index}`;
+    return scope(name, () => {
       const { tokens, size } = convolve(map, under(w, `${name}.down.`), 3, 2);
       let x = tokens;
-      for (let b = 0; b < config.blocks[stage]; b++) {
+      for (let b = 0; b < config.blocks[index]; b++) {
         x = scope(`blocks.${b}`, () => residual({ tokens: x, size }, under(w, `${name}.blocks.${b}.`)));
       }
       return { tokens: relu(norm(x, under(w, `${name}.norm.`), EPS)), size };
     });
-  }
-  const { tokens } = map;
+  };
+  const before = stage(stem, 0);
+  const { tokens } = stage(before, 1);
   const flat = reshape(tokens, [batch, mulDims(tokens.shape[1], tokens.shape[2])]);
-  return { tokens, embedding: scope('head', () => linear(flat, w('head.weight'), w('head.bias'))) };
+  return { tokens, before, embedding: scope('head', () => linear(flat, w('head.weight'), w('head.bias'))) };
 }
 
 /** A channels-last map: tokens [batch, height * width, channels] and its [height, width]. */

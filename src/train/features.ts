@@ -4,8 +4,6 @@ import { createLoader } from '../data/loader.js';
 import { wordsOf } from '../data/modality.js';
 import { isImages, modalityOf, type PreparationInput, rawPreparation } from '../data/plans.js';
 import type { Fields } from '../data/preparation.js';
-import { concat } from '../graph/ops/move.js';
-import { mean } from '../graph/ops/reduce.js';
 import { encoderInputs } from '../methods/method.js';
 import type { Engine, Feeds, Program } from '../runtime/index.js';
 import { type FrozenEncoder, installEncoder } from './frozen.js';
@@ -37,18 +35,15 @@ export const rawSource = ({ encoder, preparation }: FrozenEncoder): RawSource =>
 export interface Features {
   /** [samples x views, features]: the encoder's `represent`, or the raw numbers. */
   readonly rows: HostTensor<'float32'>;
-  /**
-   * The means over tokens of the last four blocks side by side [samples, 4 width], where it was asked for and the encoder is
-   * a transformer: the second form that the I-JEPA paper probes.
-   */
-  readonly layers?: HostTensor<'float32'>;
+  /** The encoder's wide form, where it has one and it was asked for. */
+  readonly wide?: HostTensor<'float32'>;
   /** Which samples the rows are of. */
   readonly indices: Int32Array;
 }
 
 export interface FeatureOptions {
-  /** Also the last four layers. Default: false. */
-  readonly layers?: boolean;
+  /** Also the wide form. Default: false. */
+  readonly wide?: boolean;
   /** Another preparation than the source's (augmented views); random ones draw by `seed`. */
   readonly preparation?: PreparationInput;
   readonly seed?: number;
@@ -61,8 +56,6 @@ export interface FeatureOptions {
   readonly log?: (line: string) => void;
 }
 
-/** Blocks whose outputs the second form of the linear probe reads. */
-const LAYERS = 4;
 /** Tokens of one run of an encoder: enough to keep every worker busy, small enough for the caches. */
 const TOKENS_PER_RUN = 32768;
 /** Samples of a batch of raw numbers. */
@@ -78,7 +71,7 @@ export interface SampleBatch {
   readonly asked: number;
 }
 
-export interface SampleOptions extends Omit<FeatureOptions, 'layers' | 'preparation'> {
+export interface SampleOptions extends Omit<FeatureOptions, 'wide' | 'preparation'> {
   /** Always the same part of what can be read in parts. Default: true. */
   readonly still?: boolean;
 }
@@ -142,7 +135,7 @@ export async function* featureBatches(
   dataset: Dataset,
   options: FeatureOptions = {},
 ): AsyncGenerator<Features & Pick<SampleBatch, 'asked'>> {
-  const program = 'encoder' in source ? await featureProgram(engine, source, options.layers ?? false) : undefined;
+  const program = 'encoder' in source ? await featureProgram(engine, source, options.wide ?? false) : undefined;
   const perRun = 'encoder' in source ? samplesPerRun(source) : RAW_PER_RUN;
   const batchSize = Math.max(1, Math.floor(perRun / (options.views ?? 1)));
   const preparation = options.preparation ?? source.preparation;
@@ -166,20 +159,14 @@ function flattened(fields: Fields): HostTensor<'float32'> {
   return float32([count, sizeOf(rest)], Float32Array.from(data));
 }
 
-type Outputs = { readonly rows: HostTensor<'float32'>; readonly layers?: HostTensor<'float32'> };
+type Outputs = { readonly rows: HostTensor<'float32'>; readonly wide?: HostTensor<'float32'> };
 
-async function featureProgram(engine: Engine, frozen: FrozenEncoder, withLayers: boolean): Promise<Program> {
+async function featureProgram(engine: Engine, frozen: FrozenEncoder, wide: boolean): Promise<Program> {
   const { encoder } = frozen;
   const inputs = encoderInputs(encoder);
-  const layers = withLayers ? encoder.layers?.(inputs, LAYERS) : undefined;
   const outputs = {
     rows: encoder.represent(inputs),
-    ...(layers && {
-      layers: concat(
-        layers.map((tokens) => mean(tokens, 1)),
-        1,
-      ),
-    }),
+    ...(wide && encoder.wide && { wide: encoder.wide.represent(inputs) }),
   };
   return engine.compile({ name: `features of ${frozen.name}`, outputs }, await installEncoder(engine, frozen));
 }
@@ -209,8 +196,8 @@ export async function extractFeatures(
     indices.set(part.indices, at);
     at += part.indices.length;
   }
-  const layers = parts.flatMap((part) => part.layers ?? []);
-  return { rows: join(parts.map((part) => part.rows)), ...(layers.length > 0 && { layers: join(layers) }), indices };
+  const wide = parts.flatMap((part) => part.wide ?? []);
+  return { rows: join(parts.map((part) => part.rows)), ...(wide.length > 0 && { wide: join(wide) }), indices };
 }
 
 function join(parts: readonly HostTensor<'float32'>[]): HostTensor<'float32'> {

@@ -36,8 +36,8 @@ export interface ClassScores extends Score {
 }
 
 export interface LinearScores extends ClassScores {
-  /** What was read: the encoder's representation, or its last four layers side by side. */
-  readonly form: 'representation' | 'last 4 layers';
+  /** What was read: `representation`, or the encoder's wide form by its name (`last 4 layers`). */
+  readonly form: string;
   readonly penalty: number;
   /** Accuracy on held-out training images, by which form and penalty were chosen. */
   readonly heldOut: number;
@@ -188,7 +188,7 @@ async function scoresOf(
   const started = performance.now();
   const { engine, count, seed, loading, onStage = () => undefined } = context;
   onStage(`${source.name}: features`);
-  const reading = { ...loading, layers: true };
+  const reading = { ...loading, wide: true };
   const trainFeatures = await extractFeatures(engine, source, context.train, reading);
   const testFeatures = await extractFeatures(engine, source, context.test, reading);
   // What of the data sets could be read.
@@ -209,10 +209,11 @@ async function scoresOf(
   let attributes: SourceScores['attributes'];
   try {
     linear = { ...(await plain.scores()), form: 'representation' };
-    if (trainFeatures.layers && testFeatures.layers) {
-      const wide = await linearProbe(engine, trainFeatures.layers, testFeatures.layers, trainLabels, held, count);
+    const form = pooled.encoder.wide?.name;
+    if (form && trainFeatures.wide && testFeatures.wide) {
+      const wide = await linearProbe(engine, trainFeatures.wide, testFeatures.wide, trainLabels, held, count);
       try {
-        if (wide.sweep.accuracy > plain.sweep.accuracy) linear = { ...(await wide.scores()), form: 'last 4 layers' };
+        if (wide.sweep.accuracy > plain.sweep.accuracy) linear = { ...(await wide.scores()), form };
       } finally {
         await wide.close();
       }
