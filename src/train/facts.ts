@@ -25,6 +25,8 @@ export interface DataFacts {
     /** Numbers of an action. */
     readonly action: number;
     readonly scaling: Scaling;
+    /** Length of the longest action: what planners should not go beyond. */
+    readonly longest: number;
   };
 }
 
@@ -56,22 +58,29 @@ export async function dataFacts({ data }: Config, dataset: Dataset): Promise<Dat
       const episodes = dataset as EpisodeDataset;
       const { observation, action } = episodes.shape;
       const range = data.observe === 'pictures' ? 'byte' : 'plain';
-      return {
-        episodes: { observation, action, scaling: data.scaling ?? { range, ...(await statistics(episodes, range)) } },
-      };
+      const { longest, ...measured } = await statistics(episodes, range);
+      return { episodes: { observation, action, longest, scaling: data.scaling ?? { range, ...measured } } };
     }
     default:
       return {};
   }
 }
 
-/** Statistics of the observations of episodes evenly spread over a data set. */
-async function statistics(dataset: EpisodeDataset, range: Scaling['range']): Promise<Pick<Scaling, 'mean' | 'std'>> {
-  const [channels, ...plane] = dataset.shape.observation;
+/** Statistics of the observations and actions of episodes evenly spread over a data set. */
+async function statistics(
+  dataset: EpisodeDataset,
+  range: Scaling['range'],
+): Promise<Pick<Scaling, 'mean' | 'std'> & { readonly longest: number }> {
+  const { observation, action } = dataset.shape;
+  const [channels, ...plane] = observation;
   const count = Math.min(dataset.length, MEASURED_EPISODES);
   const parts: (Uint8Array | Float32Array)[] = [];
+  let longest = 0;
   for (let i = 0; i < count; i++) {
-    parts.push((await dataset.read(Math.floor((i * dataset.length) / count))).observations);
+    const { observations, actions } = await dataset.read(Math.floor((i * dataset.length) / count));
+    parts.push(observations);
+    for (let at = 0; at < actions.length; at += action)
+      longest = Math.max(longest, Math.hypot(...actions.subarray(at, at + action)));
   }
   const size = parts.reduce((sum, { length }) => sum + length, 0);
   const all = new (parts[0].constructor as typeof Float32Array)(size);
@@ -80,5 +89,5 @@ async function statistics(dataset: EpisodeDataset, range: Scaling['range']): Pro
     all.set(part, at);
     at += part.length;
   }
-  return channelStatistics(all, sizeOf(plane), channels, range);
+  return { ...channelStatistics(all, sizeOf(plane), channels, range), longest };
 }

@@ -62,6 +62,10 @@ function windowOf(options: WorldEpisodeOptions, index: number, random: Random | 
   const elsewhere = new Float64Array(others * world.state.length);
   for (let i = 0; i < others; i++) {
     const mate = runEpisode(world, behaviour, { steps, seed: draws.integer(2 ** 31), factors: same }, 0);
+    if (mate.factors.some((value, f) => value !== episode.factors[f]))
+      throw new JepaError(
+        `${world.name}: its layouts are drawn anew for every episode, so no other episode is of the same one; set data.others=0`,
+      );
     const row = draws.integer(steps + 1);
     elsewhere.set(
       mate.states.subarray(row * world.state.length, (row + 1) * world.state.length),

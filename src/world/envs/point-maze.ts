@@ -137,6 +137,7 @@ export function pointMaze(kind: MazeKind): World {
       }
       disc(plane, state[0] * scale, state[1] * scale, Math.max(1.5, factors[0] * scale), [255, 0, 0]);
     },
+    place: (state) => [state[0] * scale, state[1] * scale],
     reached(state, goal) {
       const distance = Math.hypot(state[0] - goal[0], state[1] - goal[1]);
       return { distance, success: distance < GOAL_RADIUS };

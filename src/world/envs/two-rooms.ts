@@ -428,6 +428,8 @@ export function twoRooms(contact: 'bounce' | 'stay' = 'bounce'): World {
       if (factors[5] !== 1) for (let i = 0; i < pixels; i++) dot[i] *= factors[5];
       paintWalls(layoutOf(factors), swapped ? out.subarray(0, pixels) : out.subarray(pixels));
     },
+    // Coordinates count the middles of pixels.
+    place: (state) => [state[0] + 0.5, state[1] + 0.5],
     reached(state, goal) {
       const distance = Math.hypot(state[0] - goal[0], state[1] - goal[1]);
       return { distance, success: distance < SUCCESS_DISTANCE };

@@ -64,6 +64,8 @@ export function wall(): World {
         out[2 * pixels + i] = out[pixels + i];
       }
     },
+    // Coordinates count the middles of pixels.
+    place: (state) => [state[0] + 0.5, state[1] + 0.5],
     reached(state, goal) {
       const distance = Math.hypot(state[0] - goal[0], state[1] - goal[1]);
       return { distance, success: distance < SUCCESS_DISTANCE };

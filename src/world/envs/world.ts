@@ -47,6 +47,8 @@ export interface World {
   advance(state: Row, action: Row, factors: Row, random: Random): void;
   /** Draws a state into bytes [channels, height, width]. */
   paint(state: Row, factors: Row, out: Uint8Array): void;
+  /** Where in a picture the thing that moves is, in pixels from the upper left corner; for drawings of paths. */
+  place?(state: ArrayLike<number>): readonly [x: number, y: number];
   /** How far a state is from a goal, and whether that counts as reached. */
   reached(state: Row, goal: Row, factors: Row): { readonly distance: number; readonly success: boolean };
   /** Whether the world itself ends the episode here (a pole that fell). */

@@ -1,11 +1,23 @@
 import { JepaError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import { float32, type HostTensor } from '../../base/tensor.js';
+import { add } from '../../graph/ops/elementwise.js';
+import { gatherComputed, topk } from '../../graph/ops/index.js';
 import { broadcastTo, expandDims, narrow, reshape } from '../../graph/ops/move.js';
 import { input, type Tensor } from '../../graph/tensor.js';
+import { adam } from '../../optim/adam.js';
 import type { Engine, Feeds, State } from '../../runtime/index.js';
+import { descend } from './gradient.js';
 import { rollOutPlans, type StepModel } from './objectives.js';
-import { cemStep, colouredNoise, type Distribution, mppiStep, type PlanLimit, type Searched } from './sampling.js';
+import {
+  cemStep,
+  colouredNoise,
+  type Distribution,
+  mppiStep,
+  type PlanLimit,
+  predictiveSampling,
+  type Searched,
+} from './sampling.js';
 
 /** A model to plan with: its states are vectors; pictures are encoded before, once for all plans. */
 export interface PlanningModel {
@@ -18,7 +30,7 @@ export interface PlanningModel {
 }
 
 export interface SamplingOptions {
-  readonly method: 'cem' | 'icem' | 'mppi';
+  readonly method: 'cem' | 'icem' | 'mppi' | 'predictive' | 'gradient';
   readonly horizon: number;
   readonly samples: number;
   readonly elites: number;
@@ -39,6 +51,8 @@ export interface SamplingOptions {
   readonly temperature?: number;
   readonly rule?: 'multiply' | 'divide';
   readonly spread?: 'fixed' | 'weighted';
+  /** Rate of Adam (gradient): how far a number of an action moves in an iteration, about. */
+  readonly lr?: number;
   /** An action is held for this many steps of the model. */
   readonly repeat?: number;
 }
@@ -87,10 +101,11 @@ export async function openPlanner(
 ): Promise<Planner> {
   const { method, horizon, samples, elites, iterations, iterationsPerRun = 1, repeat = 1 } = options;
   const { width, actions } = model;
-  if (!(elites >= (method === 'mppi' ? 1 : 2) && elites <= samples))
+  if (!(elites >= (method === 'cem' || method === 'icem' ? 2 : 1) && elites <= samples))
     throw new JepaError(
       `planner: ${elites} elites of ${samples} samples; it needs 2 or more, and no more than samples`,
     );
+  if (method === 'gradient') return openGradientPlanner(engine, state, model, options);
   if (iterations % iterationsPerRun !== 0)
     throw new JepaError(`planner: ${iterations} iterations are no multiple of the ${iterationsPerRun} of an execution`);
   const now = input('now', ['batch', width]);
@@ -110,6 +125,8 @@ export async function openPlanner(
     if (method === 'mppi') {
       const { temperature = 0.5, rule = 'divide', spread = 'weighted' } = options;
       found = mppiStep(at, noise, cost, { ...draw, temperature, rule, spread });
+    } else if (method === 'predictive') {
+      found = predictiveSampling(at.mean, noise, cost, options.std, options.limit);
     } else {
       found = cemStep(at, noise, cost, { ...draw, keepMean: options.keep, keepStd: options.keep }, kept);
       const count = options.keptElites ?? 0;
@@ -148,6 +165,59 @@ export async function openPlanner(
         last = outputs;
       }
       return { plans: mean, best: last.best as HostTensor<'float32'>, costs: last.cost.data as Float32Array };
+    },
+    close: () => program.close(),
+  };
+}
+
+/** Adam down the gradient of the cost from several starts at once; the cheapest plan in the end is the answer. One execution. */
+async function openGradientPlanner(
+  engine: Engine,
+  state: State,
+  model: PlanningModel,
+  options: SamplingOptions,
+): Promise<Planner> {
+  const { horizon, samples, iterations, std, limit, lr = 0.1, repeat = 1 } = options;
+  const { width, actions } = model;
+  const now = input('now', ['batch', width]);
+  const goal = expandDims(input('goal', ['batch', width]), [1, 2]);
+  const cost = (plans: Tensor): Tensor =>
+    model.cost(rollOutPlans(now, repeatActions(plans, repeat), model.step), goal, plans);
+  const start = add(
+    expandDims(input('mean', ['batch', horizon, actions]), 1),
+    input('noise', ['batch', samples, horizon, actions]),
+  );
+  const { plans } = descend(limit ? limit(start) : start, cost, {
+    rule: adam(),
+    lr,
+    steps: iterations,
+    project: limit,
+  });
+  const { values, indices } = topk(cost(plans), 1, 1, false);
+  const program = await engine.compile(
+    {
+      name: 'planner',
+      outputs: {
+        best: reshape(gatherComputed(plans, indices), ['batch', horizon, actions]),
+        cost: reshape(values, ['batch']),
+      },
+    },
+    state,
+  );
+  return {
+    executions: 1,
+    async plan({ states, goals, start: given, random }) {
+      const [envs] = states.shape;
+      const mean = given ?? float32([envs, horizon, actions], new Float32Array(envs * horizon * actions));
+      const noise = drawNoise(random, envs, options, actions);
+      // The first start is the plan that was given.
+      const size = horizon * actions;
+      noise.data.forEach((value, i) => {
+        noise.data[i] = Math.floor(i / size) % samples === 0 ? 0 : std * value;
+      });
+      const { outputs } = await program.run({ now: states, goal: goals, mean, noise });
+      const best = outputs.best as HostTensor<'float32'>;
+      return { plans: best, best, costs: outputs.cost.data as Float32Array };
     },
     close: () => program.close(),
   };

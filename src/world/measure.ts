@@ -1,0 +1,158 @@
+import { createRandom } from '../base/random.js';
+import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
+import type { EpisodeDataset } from '../data/episodes/dataset.js';
+import { fitRidge, type LinearModel, predictLinear, regressionScores } from '../eval/ridge.js';
+import type { LatentWorld } from './latent.js';
+
+/** What a world model knows: where things are, told from its states, and how far ahead it can see. */
+
+/** A linear map from states of the model to numbers of the world's state, with what it is worth on held-out episodes. */
+export interface StateProbe {
+  readonly map: LinearModel;
+  /** Share of the variance explained, mean over the numbers and for each. */
+  readonly r2: number;
+  readonly r2PerNumber: readonly number[];
+  /** Root mean squared error of a number, in its own unit (pixels in Two Rooms). */
+  readonly rmse: number;
+}
+
+/** Observations that the probe is fitted on, and tested on. */
+const FITTED = 2048;
+const TESTED = 512;
+/** Ridge penalty for each observation: states have components of about 1. */
+const PENALTY = 1e-4;
+
+/** Fits the probe on one observation of each training episode, and tests it on held-out ones. */
+export async function probeStates(
+  model: LatentWorld,
+  train: EpisodeDataset,
+  test: EpisodeDataset,
+): Promise<StateProbe> {
+  const [fitted, tested] = [await statesOf(model, train, FITTED), await statesOf(model, test, TESTED)];
+  const map = fitRidge(fitted.features, fitted.states, PENALTY * fitted.features.shape[0]);
+  const { r2, r2PerOutput, rmse } = regressionScores(predictLinear(map, tested.features), tested.states);
+  return { map, r2, r2PerNumber: [...r2PerOutput], rmse };
+}
+
+async function statesOf(model: LatentWorld, dataset: EpisodeDataset, most: number) {
+  const count = Math.min(dataset.length, most);
+  const { observation, state } = dataset.shape;
+  const size = sizeOf(observation);
+  const states = new Float32Array(count * state);
+  let seen: Uint8Array | Float32Array | undefined;
+  for (let i = 0; i < count; i++) {
+    const window = await dataset.read(Math.floor((i * dataset.length) / count));
+    seen ??= new (window.observations.constructor as typeof Float32Array)(count * size);
+    seen.set(window.observations.subarray(0, size), i * size);
+    states.set(window.states.subarray(0, state), i * state);
+  }
+  return { features: await model.encode(seen as Float32Array), states: float32([count, state], states) };
+}
+
+/** Errors of predictions by depth: of the model, of the model told other actions, and of standing still. */
+export interface RolloutErrors {
+  /** Mean squared error of states over their variance (1: no better than their mean). Entry d is d + 1 steps ahead. */
+  readonly latent: {
+    readonly model: readonly number[];
+    readonly shuffled: readonly number[];
+    readonly still: readonly number[];
+  };
+  /** Mean distance of where the probe sees things and where they were, in units of the world's state. */
+  readonly place?: {
+    readonly model: readonly number[];
+    readonly shuffled: readonly number[];
+    readonly still: readonly number[];
+  };
+}
+
+/** Windows that are predicted. */
+const WINDOWS = 128;
+
+/** Predicts held-out windows (of depth + 1 observations) from their first observation and true actions, and with those of others. */
+export async function rolloutErrors(
+  model: LatentWorld,
+  dataset: EpisodeDataset,
+  probe?: StateProbe,
+): Promise<RolloutErrors> {
+  const { frames, observation, action, state } = dataset.shape;
+  const count = Math.min(dataset.length, WINDOWS);
+  const size = sizeOf(observation);
+  const depth = frames - 1;
+  const plans = new Float32Array(count * depth * action);
+  const places = new Float32Array(count * frames * state);
+  let seen: Uint8Array | Float32Array | undefined;
+  for (let i = 0; i < count; i++) {
+    const window = await dataset.read(i);
+    seen ??= new (window.observations.constructor as typeof Float32Array)(count * frames * size);
+    seen.set(window.observations, i * frames * size);
+    plans.set(window.actions.subarray(0, depth * action), i * depth * action);
+    places.set(window.states, i * frames * state);
+  }
+  const { width } = model;
+  const truth = (await model.encode(seen as Float32Array)).data;
+  const first = new Float32Array(count * width);
+  for (let i = 0; i < count; i++) first.set(truth.subarray(i * frames * width, (i * frames + 1) * width), i * width);
+  const starts = float32([count, width], first);
+  const order = createRandom(0, 'other actions').permutation(count);
+  const others = new Float32Array(plans.length);
+  for (const [i, other] of order.entries())
+    others.set(plans.subarray(other * depth * action, (other + 1) * depth * action), i * depth * action);
+  const imagined = async (moves: Float32Array): Promise<Float32Array> =>
+    (await model.imagine(starts, float32([count, depth, action], moves))).data;
+  const paths = {
+    model: await imagined(plans),
+    shuffled: await imagined(others),
+    still: Float32Array.from(truth, (_, i) => {
+      const row = Math.floor(i / width / frames);
+      return first[row * width + (i % width)];
+    }),
+  };
+  const spread = varianceOf(truth, width);
+  const byDepth = (of: (at: number) => number): number[] =>
+    Array.from({ length: depth }, (_, d) => {
+      let total = 0;
+      for (let i = 0; i < count; i++) total += of(i * frames + d + 1);
+      return total / count;
+    });
+  const latent = mapValues(paths, (path) =>
+    byDepth((row) => {
+      let squares = 0;
+      for (let j = 0; j < width; j++) squares += (path[row * width + j] - truth[row * width + j]) ** 2;
+      return squares / width / spread;
+    }),
+  );
+  if (!probe || state === 0) return { latent };
+  const place = mapValues(paths, (path) => {
+    const told = predictLinear(probe.map, float32([count * frames, width], path)).data;
+    return byDepth((row) => {
+      let squares = 0;
+      for (let j = 0; j < state; j++) squares += (told[row * state + j] - places[row * state + j]) ** 2;
+      return Math.sqrt(squares);
+    });
+  });
+  return { latent, place };
+}
+
+const mapValues = <K extends string, A, B>(from: Readonly<Record<K, A>>, map: (value: A) => B): Record<K, B> =>
+  Object.fromEntries(Object.entries(from).map(([key, value]) => [key, map(value as A)])) as Record<K, B>;
+
+/** Mean over the numbers of a state of its variance. */
+function varianceOf(rows: Float32Array, width: number): number {
+  const count = rows.length / width;
+  let total = 0;
+  for (let j = 0; j < width; j++) {
+    let [sum, squares] = [0, 0];
+    for (let i = 0; i < count; i++) {
+      sum += rows[i * width + j];
+      squares += rows[i * width + j] ** 2;
+    }
+    total += squares / count - (sum / count) ** 2;
+  }
+  return total / width;
+}
+
+/** Where the probe sees things along imagined paths [..., width]: [..., numbers]. */
+export const placesAlong = ({ map }: StateProbe, { shape, data }: HostTensor<'float32'>): Float64Array => {
+  const width = shape[shape.length - 1];
+  return predictLinear(map, float32([data.length / width, width], data)).data;
+};
