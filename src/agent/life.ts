@@ -44,6 +44,8 @@ export interface ImaginedPath {
 export interface Frame {
   readonly episode: number;
   readonly time: number;
+  /** Of the agent itself, to be kept; not of those that it is compared with. */
+  readonly own: boolean;
   /** The part of the life that it belongs to, and the world's clock if there is one, in words. */
   readonly phase: string;
   readonly clock?: string;
@@ -80,7 +82,7 @@ export interface Frame {
 export interface View
   extends Pick<
     Frame,
-    'episode' | 'phase' | 'clock' | 'place' | 'movers' | 'danger' | 'levels' | 'picture' | 'capacity'
+    'episode' | 'own' | 'phase' | 'clock' | 'place' | 'movers' | 'danger' | 'levels' | 'picture' | 'capacity'
   > {
   readonly at: (state: ArrayLike<number>) => Point;
   readonly stage: Stage;

@@ -38,10 +38,10 @@ function examples(...lines: readonly (readonly [command: string, what: string])[
   return `\nExamples:\n${lines.map(([command, what]) => `  $ ${command.padEnd(width)}  # ${what}`).join('\n')}`;
 }
 
-/** Recipes with the first line of what they say about themselves. */
-function recipeList(): string {
+/** Recipes (of agents, or the others) with the first line of what they say about themselves. */
+function recipeList(agents = false): string {
   const folder = recipesFolder();
-  const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
+  const files = readdirSync(folder).filter((name) => name.endsWith('.yaml') && name.startsWith('agent-') === agents);
   const names = files.map((file) => file.slice(0, -'.yaml'.length)).sort();
   const width = Math.max(...names.map((name) => name.length));
   const about = (name: string) => /^# ?(.*)/.exec(readFileSync(`${folder}/${name}.yaml`, 'utf8'))?.[1] ?? '';
@@ -94,7 +94,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .option('--print-config', 'print the whole configuration, defaults included, and leave')
     .option('--no-probe', 'leave out probes, report and export at the end')
     .option(...JSON_OPTION)
-    .addHelpText('after', recipeList)
+    .addHelpText('after', () => recipeList())
     .addHelpText(
       'after',
       examples(
@@ -108,6 +108,31 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     )
     .action(async (recipe: string, overrides: string[], options) =>
       (await import('./train.js')).train(recipe, overrides, options),
+    );
+
+  jepa
+    .command('agent')
+    .description('let an autonomous agent learn and live in a world: live view, floors beside it, a report to replay')
+    .argument('<recipe>', 'name of an agent recipe, or a YAML file')
+    .argument('[overrides...]', 'settings that replace those of the recipe, as key=value')
+    .option('-o, --out <folder>', 'where to write (default: runs/<recipe>-<time>)')
+    .option('--seed <number>', 'seed of everything (default: 0)', whole)
+    .option('--seeds <list>', 'several lives, with means and standard errors, as 0,1,2')
+    .option('--steps <number>', 'steps of the measured life, or of an episode', whole)
+    .option('--episodes <number>', 'measured episodes, or days', whole)
+    .option(...JSON_OPTION)
+    .addHelpText('after', () => recipeList(true))
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa agent agent-homeostasis', 'days with hunger, thirst and a pit to be left by night'],
+        ['jepa agent agent-skill', 'from watching to a skill: see, move, act, plan, habit'],
+        ['jepa agent agent-homeostasis --seeds 0,1,2 --steps 2000 --json', 'numbers, with floors'],
+        ['jepa agent agent-homeostasis world.slip=0.2 senses.silent=0.5', 'a harder world'],
+      ),
+    )
+    .action(async (recipe: string, overrides: string[], options) =>
+      (await import('./agent.js')).agent(recipe, overrides, options),
     );
 
   clipOptions(jepa.command('probe'))

@@ -6,17 +6,26 @@ import { UsageError } from '../base/errors.js';
 import { type Config, nearest, parseConfig } from '../train/config.js';
 import { recipesFolder } from './package-files.js';
 
-export interface Settings {
+export interface Settings<C = Config> {
   /** Of the recipe or file; runs are named after it. */
   readonly name: string;
-  readonly config: Config;
+  readonly config: C;
 }
+
+/** Checks what a file says; `placeOf` tells where a key stands. */
+type Parse<C> = (given: unknown, placeOf: (keys: readonly PropertyKey[]) => string) => C;
 
 /**
  * Reads a recipe, a YAML file or the `config.yaml` of a run, and applies `key=value` settings to it. Throws `UsageError`
  * that says where a mistake stands: `mine.yaml:6:7 optimizer.lr: expected number, received string`.
  */
-export function readSettings(what: string, overrides: readonly string[] = []): Settings {
+export function readSettings(what: string, overrides?: readonly string[]): Settings;
+export function readSettings<C>(what: string, overrides: readonly string[], parse: Parse<C>): Settings<C>;
+export function readSettings(
+  what: string,
+  overrides: readonly string[] = [],
+  parse: Parse<unknown> = parseConfig,
+): Settings<unknown> {
   const path = findConfig(what);
   const lines = new LineCounter();
   const text = withFileErrors('read', path, () => readFileSync(path, 'utf8'));
@@ -28,7 +37,7 @@ export function readSettings(what: string, overrides: readonly string[] = []): S
 
   const given = overrides.map(parseOverride);
   for (const { path: keys, value, text } of given) override(document, keys, value, text);
-  const config = parseConfig(document.toJS(), (keys) => {
+  const config = parse(document.toJS(), (keys) => {
     const own =
       keys.length > 0 && given.find(({ path }) => keys.every((key, i) => i >= path.length || String(key) === path[i]));
     if (own) return 'command line:';
@@ -36,6 +45,13 @@ export function readSettings(what: string, overrides: readonly string[] = []): S
     return node?.range ? place(path, lines, node.range[0]) : `${path}:`;
   });
   return { name: basename(path) === 'config.yaml' ? basename(what) : basename(path, extname(path)), config };
+}
+
+/** Where a run goes if nobody says: `runs/<name>-20260314-150926`, in local time. */
+export function runFolder(name: string): string {
+  const now = new Date();
+  const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
+  return join('runs', `${name}-${local.slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-')}`);
 }
 
 /** The configuration as YAML, every default filled in. */

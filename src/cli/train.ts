@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import { finishRun } from './finish.js';
 import { trainRun } from './run.js';
-import { configText, readSettings } from './settings.js';
+import { configText, readSettings, runFolder } from './settings.js';
 
 export interface TrainCommandOptions {
   readonly out?: string;
@@ -27,14 +27,7 @@ export async function train(recipe: string, overrides: readonly string[], option
   if (options.resume && !isRun && options.out === undefined) {
     throw new UsageError('--resume needs to know the run: jepa train <folder of the run> --resume');
   }
-  const folder = options.out ?? (isRun ? recipe : join('runs', `${name}-${timeStamp()}`));
+  const folder = options.out ?? (isRun ? recipe : runFolder(name));
   const run = await trainRun({ name, folder, config, resume: options.resume ?? false });
   if (run) await finishRun(run, { probe: options.probe, json: options.json ?? false });
-}
-
-/** Local time as 20260314-150926. */
-function timeStamp(): string {
-  const now = new Date();
-  const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000).toISOString();
-  return local.slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-');
 }

@@ -1,3 +1,4 @@
+import type { Check, Frame, LifeResult, Lived, Measure, Stage } from '../agent/life.js';
 import type { RawImage } from '../data/dataset.js';
 import type { Diagnosis } from '../eval/collapse.js';
 import type { ScaleKind } from './scale.js';
@@ -31,6 +32,8 @@ export interface ReportData {
   readonly classes?: ClassResults;
   readonly timings?: Timings;
   readonly next?: readonly NextStep[];
+  /** Of an agent. */
+  readonly life?: LifeReport;
   readonly files?: readonly WrittenFile[];
   /** The whole configuration of the run, as YAML. */
   readonly configuration?: string;
@@ -204,4 +207,23 @@ export interface WrittenFile {
   readonly path: string;
   readonly what: string;
   readonly bytes?: number;
+}
+
+/** A mean over seeds with its standard error, if there are several. */
+export interface MeanOf {
+  readonly mean: number;
+  readonly error?: number;
+}
+
+/** How an agent lived, beside others. */
+export interface LifeReport {
+  readonly stage: Stage;
+  /** The first is drawn as bars. */
+  readonly measures: readonly Measure[];
+  readonly lived: readonly (Omit<Lived, 'values'> & { readonly values: Readonly<Record<string, MeanOf>> })[];
+  readonly seeds: number;
+  readonly checks: readonly Check[];
+  readonly learned: LifeResult['learned'];
+  /** Parts of the life to replay. */
+  readonly chapters: readonly { readonly name: string; readonly frames: readonly Frame[] }[];
 }

@@ -5,6 +5,50 @@ export interface PageData {
   readonly plots: readonly LineReadout[];
   readonly heat?: HeatReadout & { readonly names: readonly string[]; readonly counts: readonly (readonly number[])[] };
   readonly map?: MapData;
+  readonly replay?: ReplayData;
+}
+
+/** An agent's life to be replayed. */
+export interface ReplayData {
+  readonly stage: {
+    readonly terms: readonly string[];
+    readonly levels: readonly string[];
+    readonly movers: readonly string[];
+  };
+  readonly chapters: readonly { readonly name: string; readonly frames: readonly ReplayFrame[] }[];
+}
+
+type Spot = readonly [x: number, y: number];
+interface ReplayPath {
+  readonly points: readonly Spot[];
+  readonly energy: number;
+  readonly violations: number;
+}
+interface ReplayFrame {
+  readonly time: number;
+  readonly episode: number;
+  readonly clock?: string;
+  readonly place: Spot;
+  readonly believed: Spot;
+  readonly deviation?: number;
+  readonly movers: readonly Spot[];
+  readonly danger: boolean;
+  readonly levels: readonly number[];
+  readonly heard?: readonly string[];
+  readonly picture?: { readonly side: number; readonly hex: string };
+  readonly subgoal?: Spot;
+  readonly proposal?: ReplayPath;
+  readonly plan?: ReplayPath;
+  readonly tried: number;
+  readonly costs: readonly number[];
+  readonly mode: 1 | 2;
+  readonly reason: string;
+  readonly verdict: 'kept' | 'moved' | 'fallback';
+  readonly broken: readonly string[];
+  readonly action: readonly number[];
+  readonly surprise: number | null;
+  readonly known: number;
+  readonly remembered: number;
 }
 
 export interface MapData {
@@ -472,9 +516,289 @@ export function pageScript(): void {
     }
   }
 
+  /** One step of an agent at a time: the world from above, what it imagined, cost by term, what it did and why. */
+  function replay(): void {
+    const root = element<HTMLElement>('[data-replay]');
+    if (!root || !data.replay) return;
+    const { stage, chapters } = data.replay;
+    const svgElement = (name: string, attributes: Readonly<Record<string, string | number>>) => {
+      const made = document.createElementNS(moving.namespaceURI, name);
+      for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
+      return made;
+    };
+    const make = (name: string, className: string, text: string) => {
+      const made = document.createElement(name);
+      if (className) made.className = className;
+      made.textContent = text;
+      return made;
+    };
+    const moving = root.querySelector<SVGGElement>('.moving')!;
+    const unit = Number(moving.dataset.unit);
+    const danger = root.querySelectorAll('.plane .danger');
+    const told = root.querySelector<HTMLElement>('.told')!;
+    const choice = root.querySelector<HTMLSelectElement>('select')!;
+    const slider = root.querySelector<HTMLInputElement>('input')!;
+    const output = root.querySelector('output')!;
+    const strip = root.querySelector<HTMLCanvasElement>('.strip')!;
+    const playButton = root.querySelector<HTMLButtonElement>('[data-do=play]')!;
+    const style = () => getComputedStyle(document.documentElement);
+    /** Three digits are enough of what changes at every step. */
+    const few = (value: number) => number(Number(value.toPrecision(3)));
+    const tones = [3, 0, 6, 7, 5];
+    const tone = (i: number) => `var(--c${tones[i % tones.length]})`;
+    // The part that matters is the last.
+    let chapter = chapters.length - 1;
+    let at = 0;
+    let timer: ReturnType<typeof setInterval> | undefined;
+    choice.selectedIndex = chapter;
+    const frames = () => chapters[chapter].frames;
+    const most = () => Math.max(1e-6, ...frames().flatMap(({ costs }) => costs.map(Math.abs)));
+
+    function path(points: readonly Spot[], from: Spot, className: string): void {
+      const all = [from, ...points];
+      moving.append(
+        svgElement('polyline', {
+          class: className,
+          points: all.map((p) => p.join(',')).join(' '),
+          'stroke-width': 0.7 * unit,
+        }),
+      );
+      for (const [cx, cy] of points) moving.append(svgElement('circle', { class: className, cx, cy, r: 0.8 * unit }));
+    }
+
+    function bars(
+      names: readonly string[],
+      values: readonly number[],
+      full: number,
+      colour: (i: number) => string,
+    ): HTMLElement {
+      const box = make('div', 'bars', '');
+      names.forEach((name, i) => {
+        const track = document.createElement('div');
+        const fill = document.createElement('i');
+        fill.style.width = `${Math.min(100, (100 * Math.max(0, values[i])) / full)}%`;
+        fill.style.background = colour(i);
+        track.append(fill);
+        box.append(make('span', '', name), track, make('b', '', few(values[i])));
+      });
+      return box;
+    }
+
+    function row(name: string, ...parts: readonly (string | HTMLElement)[]): void {
+      const value = document.createElement('dd');
+      value.append(...parts);
+      told.append(make('dt', '', name), value);
+    }
+
+    function picture({ side, hex }: NonNullable<ReplayFrame['picture']>): HTMLElement {
+      const eye = document.createElement('canvas');
+      eye.className = 'eye';
+      eye.width = side;
+      eye.height = side;
+      const pen = eye.getContext('2d')!;
+      const image = pen.createImageData(side, side);
+      for (let i = 0; i < side * side; i++) {
+        const value = Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16);
+        image.data.set([value, value, value, 255], 4 * i);
+      }
+      pen.putImageData(image, 0, 0);
+      return eye;
+    }
+
+    function show(): void {
+      const frame = frames()[at];
+      slider.max = String(frames().length - 1);
+      slider.value = String(at);
+      output.textContent = `step ${(at + 1).toLocaleString('en')} of ${frames().length.toLocaleString('en')}`;
+      for (const shape of danger) shape.classList.toggle('now', frame.danger);
+      moving.replaceChildren();
+      if (frame.proposal) path(frame.proposal.points, frame.believed, 'proposal');
+      if (frame.plan) path(frame.plan.points, frame.believed, 'course');
+      if (frame.subgoal) {
+        const [x, y] = frame.subgoal;
+        const r = 1.6 * unit;
+        moving.append(
+          svgElement('path', {
+            class: 'subgoal',
+            'stroke-width': 0.7 * unit,
+            d: `M${x - r},${y - r}l${2 * r},${2 * r}m0,${-2 * r}l${-2 * r},${2 * r}`,
+          }),
+        );
+      }
+      frame.movers.forEach(([cx, cy], i) => {
+        moving.append(svgElement('circle', { class: 'mover', cx, cy, r: 1.6 * unit }));
+        const name = svgElement('text', {
+          x: cx,
+          y: cy - 2.4 * unit,
+          'text-anchor': 'middle',
+          style: `font-size:${3.2 * unit}px`,
+        });
+        name.textContent = stage.movers[i];
+        moving.append(name);
+      });
+      if (frame.deviation !== undefined)
+        moving.append(
+          svgElement('circle', {
+            class: 'unsure',
+            cx: frame.believed[0],
+            cy: frame.believed[1],
+            r: 2 * frame.deviation,
+            'stroke-width': 0.4 * unit,
+          }),
+        );
+      moving.append(
+        svgElement('circle', {
+          class: 'believed',
+          cx: frame.believed[0],
+          cy: frame.believed[1],
+          r: 1.5 * unit,
+          'stroke-width': 0.5 * unit,
+        }),
+      );
+      moving.append(svgElement('circle', { class: 'agent', cx: frame.place[0], cy: frame.place[1], r: 1.3 * unit }));
+
+      told.replaceChildren();
+      const spot = ([x, y]: Spot) => `(${few(x)}, ${few(y)})`;
+      const off = Math.hypot(frame.place[0] - frame.believed[0], frame.place[1] - frame.believed[1]);
+      const unsure = frame.deviation === undefined ? '' : ` ± ${few(frame.deviation)}`;
+      const heard = frame.heard
+        ? frame.heard.length
+          ? `${frame.heard.join(', ')}. `
+          : 'every sensor was silent. '
+        : '';
+      row('When', `${frame.clock ? `${frame.clock}, ` : ''}episode ${frame.episode + 1}, step ${frame.time + 1}`);
+      row(
+        'Saw',
+        ...(frame.picture ? [picture(frame.picture)] : []),
+        `${heard}Thinks it is at ${spot(frame.believed)}${unsure}; it is ${few(off)} away from there.`,
+      );
+      if (stage.levels.length)
+        row(
+          'Felt',
+          bars(stage.levels, frame.levels, 1, () => 'var(--c2)'),
+        );
+      row(
+        'Surprise',
+        frame.surprise === null ? 'nothing was expected yet' : `${few(frame.surprise)} away from what was expected`,
+      );
+      row('Cost', bars(stage.terms, frame.costs, most(), tone));
+      const broken = frame.plan?.violations ? `; ${frame.plan.violations} of its steps would break a guardrail` : '';
+      row(
+        'Imagined',
+        frame.plan && frame.proposal
+          ? `${frame.tried.toLocaleString('en')} plans of ${frame.plan.points.length} steps. Energy ${few(frame.proposal.energy)} as proposed, ${few(frame.plan.energy)} as planned${broken}.`
+          : 'nothing: it acted at once.',
+      );
+      const verdicts = {
+        kept: 'The shield let it pass.',
+        moved: 'The shield took the nearest safe action instead',
+        fallback: 'The shield found nothing safe and took the fallback',
+      };
+      const why = frame.broken.length ? ` (${frame.broken.join(', ')}).` : frame.verdict === 'kept' ? '' : '.';
+      row('Did', `(${frame.action.map(few).join(', ')}). ${verdicts[frame.verdict]}${why}`);
+      row(
+        'Why',
+        `Mode ${frame.mode}: ${frame.reason}. Knows the situation by ${few(frame.known)}; remembers ${frame.remembered.toLocaleString('en')}.`,
+      );
+      drawStrip();
+    }
+
+    function drawStrip(): void {
+      const [width, height] = [strip.clientWidth, strip.clientHeight];
+      if (!width) return;
+      const ratio = devicePixelRatio || 1;
+      strip.width = Math.round(width * ratio);
+      strip.height = Math.round(height * ratio);
+      const pen = strip.getContext('2d')!;
+      pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+      const all = frames();
+      const each = width / all.length;
+      const value = (name: string) => style().getPropertyValue(name);
+      const full = most();
+      all.forEach((frame, i) => {
+        const x = i * each;
+        if (frame.danger) {
+          pen.fillStyle = value('--tint');
+          pen.fillRect(x, 12, each + 0.5, height - 12);
+        }
+        pen.fillStyle = value(frame.mode === 2 ? '--c1' : '--c2');
+        pen.fillRect(x, 0, each + 0.5, 8);
+        if (frame.verdict !== 'kept') {
+          pen.fillStyle = value('--bad');
+          pen.fillRect(x, 12, Math.max(1, Math.min(2, each)), 6);
+        }
+      });
+      stage.terms.forEach((_, term) => {
+        pen.strokeStyle = value(`--c${tones[term % tones.length]}`);
+        pen.lineWidth = 1.4;
+        pen.beginPath();
+        all.forEach(({ costs }, i) => {
+          const y = height - 2 - ((height - 24) * Math.max(0, costs[term])) / full;
+          if (i === 0) pen.moveTo(each / 2, y);
+          else pen.lineTo((i + 0.5) * each, y);
+        });
+        pen.stroke();
+      });
+      pen.fillStyle = value('--ink');
+      pen.fillRect((at + 0.5) * each - 0.5, 0, 1, height);
+    }
+
+    const go = (step: number) => {
+      at = Math.min(frames().length - 1, Math.max(0, step));
+      show();
+    };
+    const stop = () => {
+      clearInterval(timer);
+      timer = undefined;
+      playButton.textContent = 'Play';
+    };
+    const play = () => {
+      if (timer) {
+        stop();
+        return;
+      }
+      if (at === frames().length - 1) at = 0;
+      playButton.textContent = 'Pause';
+      timer = setInterval(() => {
+        if (at >= frames().length - 1) stop();
+        else go(at + 1);
+      }, 120);
+    };
+    const actions: Record<string, () => void> = {
+      back: () => go(at - 1),
+      on: () => go(at + 1),
+      play,
+    };
+    for (const button of root.querySelectorAll<HTMLButtonElement>('[data-do]'))
+      button.addEventListener('click', actions[button.dataset.do!]);
+    slider.addEventListener('input', () => go(Number(slider.value)));
+    choice.addEventListener('change', () => {
+      stop();
+      chapter = choice.selectedIndex;
+      go(0);
+    });
+    const seek = (event: PointerEvent) => {
+      const box = strip.getBoundingClientRect();
+      go(Math.floor(((event.clientX - box.left) / box.width) * frames().length));
+    };
+    strip.addEventListener('pointerdown', seek);
+    strip.addEventListener('pointermove', (event) => {
+      if (event.buttons) seek(event);
+    });
+    root.addEventListener('keydown', (event) => {
+      if (event.target === slider || event.target === choice) return;
+      if (event.key === 'ArrowRight') go(at + 1);
+      if (event.key === 'ArrowLeft') go(at - 1);
+    });
+    redraws.push(drawStrip);
+    new ResizeObserver(drawStrip).observe(strip);
+    show();
+  }
+
   theme();
   plots();
   heat();
   map();
+  replay();
   copyButtons();
 }

@@ -7,6 +7,7 @@ import { formatFixed } from './format.js';
 import { type Html, html, Html as Markup, scriptJson } from './html.js';
 import { pageScript } from './page.js';
 import type { Collected, Section } from './section.js';
+import { livedSection, replaySection } from './section-life.js';
 import { maskSection } from './section-masks.js';
 import { attentionSection, featureSection, mapSection, neighbourSection, viewSection } from './section-pictures.js';
 import { classSection, probeSection } from './section-results.js';
@@ -19,6 +20,8 @@ type SectionOf = (data: ReportData, page: Collected) => Promise<Section | undefi
 /** All sections in the order of the page: what was learned, what it looks like, how it came about, how to go on. */
 const SECTIONS: readonly SectionOf[] = [
   probeSection,
+  livedSection,
+  replaySection,
   mapSection,
   neighbourSection,
   featureSection,

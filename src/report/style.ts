@@ -146,6 +146,35 @@ details pre{padding:2px 15px 14px}
 .command{display:flex;align-items:center;gap:10px;background:var(--tint);border:1px solid var(--line);border-radius:6px;padding:7px 7px 7px 12px}
 .command code{flex:1;overflow-wrap:anywhere}
 .command button{flex:none}
+.replay{display:grid;gap:18px;grid-template-columns:minmax(0,1fr)}
+.replay .tools{margin:0}
+.replay input[type=range]{flex:1;min-width:140px;accent-color:var(--c0)}
+.replay output{font-size:12.5px;color:var(--muted);min-width:11em;text-align:right}
+.scene{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1.15fr);gap:18px;align-items:start}
+svg.plane{display:block;width:100%;height:auto;max-height:520px}
+.plane text{fill:var(--soft)}
+.plane .ground{fill:var(--tint)}
+.plane .wall{fill:var(--faint)}
+.plane .goal{fill:var(--c0);fill-opacity:.16}
+.plane .danger{fill:var(--bad);fill-opacity:.07}
+.plane .danger.now{fill-opacity:.38}
+.plane polyline{fill:none}
+.plane .proposal{stroke:var(--faint)}.plane circle.proposal{stroke:none;fill:var(--faint)}
+.plane .course{stroke:var(--c1)}.plane circle.course{stroke:none;fill:var(--c1)}
+.plane .subgoal{stroke:var(--c4);fill:none}
+.plane .mover{fill:var(--c2)}
+.plane .believed,.plane .unsure{fill:none;stroke:var(--c5)}
+.plane .unsure{opacity:.5}
+.plane .agent{fill:var(--c0)}
+.told{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:7px 16px;align-items:baseline;font-size:13.5px;line-height:1.45}
+.told dt{color:var(--muted)}
+.told dd{margin:0;min-height:1.45em}
+.told .bars{align-self:center}
+.eye{display:block;width:84px;height:84px;image-rendering:pixelated;border-radius:4px;margin-bottom:4px}
+canvas.strip{display:block;width:100%;height:120px;cursor:crosshair;touch-action:pan-y}
+i.dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:8px}
+.met{color:var(--good);font-weight:600;width:1%;white-space:nowrap}
+.missed{color:var(--bad);font-weight:600;width:1%;white-space:nowrap}
 footer{color:var(--muted);font-size:13px;padding-top:26px;padding-bottom:48px}
 @media screen and (max-width:760px){
 body{font-size:14.5px}
@@ -159,7 +188,7 @@ h1{font-size:26px}
 section{padding-top:26px}
 .map{grid-template-columns:minmax(0,1fr)}
 .groups{margin-top:10px}
-.pair,.steps li,.probes{grid-template-columns:minmax(0,1fr)}
+.pair,.steps li,.probes,.scene{grid-template-columns:minmax(0,1fr)}
 .probes{gap:8px}
 .probes>.bars+*{margin-top:18px}
 .samples{gap:18px 8px}

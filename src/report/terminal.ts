@@ -1,15 +1,21 @@
-import pc from 'picocolors';
 import type { Diagnosis } from '../eval/collapse.js';
 import { formatClock, formatFixed, formatNumber } from './format.js';
+import {
+  type Colors,
+  joined,
+  length,
+  liveBlock,
+  looksOf,
+  type Piece,
+  PLAIN,
+  type ProgressStream,
+  painted,
+  present,
+  REDRAW,
+} from './live.js';
 import { severityOf } from './verdict.js';
 
-/** Where progress is shown: `process.stderr`, or anything with the same few members. */
-export interface ProgressStream {
-  readonly isTTY?: boolean;
-  /** Characters to a line; 80 where unknown. */
-  readonly columns?: number;
-  write(text: string): unknown;
-}
+export type { ProgressStream } from './live.js';
 
 export interface ProgressOptions {
   /** Steps of the whole run; absent where the run ends by the clock. */
@@ -54,14 +60,7 @@ export interface Progress {
   finish(): void;
 }
 
-/** Milliseconds between two redraws, and between two plain lines. */
-const REDRAW = 80;
-const PLAIN = 10_000;
 const BAR = 28;
-
-type Colors = ReturnType<typeof pc.createColors>;
-/** One thing to show: plain text for its width, and the same in colour. */
-type Piece = readonly [text: string, painted: string];
 
 /**
  * Shows how training goes. On a terminal, two lines that are redrawn in place; elsewhere (logs of CI, pipes, `TERM=dumb`),
@@ -69,40 +68,29 @@ type Piece = readonly [text: string, painted: string];
  */
 export function createProgress(options: ProgressOptions): Progress {
   const { stream, env = process.env, now = () => performance.now() } = options;
-  const live = Boolean(stream.isTTY) && env.TERM !== 'dumb';
-  const colors = pc.createColors(env.FORCE_COLOR ? env.FORCE_COLOR !== '0' : live && !env.NO_COLOR);
+  const { live, colors } = looksOf(stream, env);
+  const block = liveBlock(stream);
   let state: ProgressUpdate | undefined;
   let shownAt = Number.NEGATIVE_INFINITY;
   let isShown = true;
   let isDone = false;
-  /** Widths of the lines on the screen, to find their first one again. */
-  let drawn: number[] = [];
 
   function show(): void {
     if (!state) return;
     shownAt = now();
     isShown = true;
-    if (live) stream.write(redrawn(''));
+    if (live) block.draw(lines());
     else stream.write(`${plainLine(state, colors)}\n`);
   }
 
-  /** Control codes and text that put `above` and the current state in the place of what is drawn: one write, no flicker. */
-  function redrawn(above: string): string {
-    const columns = Math.max(20, stream.columns ?? 80);
-    // Terminals fold lines anew when they become narrower.
-    const rows = drawn.reduce((sum, width) => sum + Math.max(1, Math.ceil(width / columns)), 0);
-    const lines = state ? liveLines(state, columns - 1, colors) : [];
-    drawn = lines.map(([text]) => length(text));
-    const up = rows > 1 ? `\x1b[${rows - 1}A` : '';
-    return `${up}${rows ? '\r' : ''}${above}${lines.map(([, painted]) => `${painted}\x1b[K`).join('\n')}\x1b[J`;
-  }
+  const lines = (): Piece[] => (state ? liveLines(state, block.room(), colors) : []);
 
   function log(line: string): void {
     if (isDone || !live) stream.write(`${line}\n`);
     else {
       shownAt = now();
       isShown = true;
-      stream.write(redrawn(`\x1b[J${line}\n`));
+      block.draw(lines(), line);
     }
   }
 
@@ -123,7 +111,7 @@ export function createProgress(options: ProgressOptions): Progress {
     finish() {
       if (isDone) return;
       if (!isShown) show();
-      if (live && drawn.length) stream.write('\n');
+      block.end();
       isDone = true;
     },
   };
@@ -212,29 +200,4 @@ function diagnostics(state: ProgressUpdate, colors: Colors): (Piece | undefined)
 
 function named(name: string, value: string | undefined, colors: Colors): Piece | undefined {
   return value === undefined ? undefined : [`${name} ${value}`, `${colors.dim(name)} ${value}`];
-}
-
-function painted(text: string, paint: (text: string) => string): Piece {
-  return [text, paint(text)];
-}
-
-function present(pieces: readonly (Piece | undefined)[]): Piece[] {
-  return pieces.filter((piece) => piece !== undefined);
-}
-
-/** Pieces with two spaces between, as many as fit. */
-function joined(pieces: readonly Piece[], room: number): Piece {
-  let text = '';
-  let painted = '';
-  for (const [plain, colored] of pieces) {
-    const gap = text ? '  ' : '';
-    if (length(text) + gap.length + length(plain) > room) break;
-    text += gap + plain;
-    painted += gap + colored;
-  }
-  return [text, painted];
-}
-
-function length(text: string): number {
-  return [...text].length;
 }

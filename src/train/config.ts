@@ -427,10 +427,19 @@ export function parseConfig(given: unknown, placeOf: PlaceOf = () => 'configurat
       `${placeOf(['data', 'kind'])} data.kind: ${method.name} learns from data of kind ${wanted}, not ${data.kind}`,
     );
   }
+  throw settingsError(result.error.issues, configSchema, input, placeOf);
+}
+
+/** Reads settings of any schema with messages like those of `parseConfig`. */
+export function parseSettings<T>(schema: z.ZodType<T>, given: unknown, placeOf: PlaceOf = () => 'settings:'): T {
+  const result = schema.safeParse(given);
+  if (result.success) return result.data;
+  throw settingsError(result.error.issues, schema, given, placeOf);
+}
+
+function settingsError(issues: readonly Issue[], schema: unknown, input: unknown, placeOf: PlaceOf): UsageError {
   const pathOf = (issue: Issue) => (issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path);
-  throw new UsageError(
-    result.error.issues.map((issue) => `${placeOf(pathOf(issue))} ${explain(issue, input)}`).join('\n'),
-  );
+  return new UsageError(issues.map((issue) => `${placeOf(pathOf(issue))} ${explain(issue, schema, input)}`).join('\n'));
 }
 
 /** Data are images unless they say otherwise. */
@@ -443,12 +452,12 @@ function withKind(input: unknown): unknown {
 
 type Issue = z.core.$ZodIssue;
 
-function explain(issue: Issue, input: unknown): string {
+function explain(issue: Issue, schema: unknown, input: unknown): string {
   const path = issue.path.map(String);
   if (issue.code === 'unrecognized_keys') {
     return issue.keys
       .map((key) => {
-        const known = knownKeys(path, input);
+        const known = knownKeys(path, schema, input);
         const near = nearest(key, known);
         return `unknown key ${[...path, key].join('.')}${near ? `; did you mean ${[...path, near].join('.')}?` : known.length > 0 ? `; known are ${known.join(', ')}` : ''}`;
       })
@@ -458,8 +467,7 @@ function explain(issue: Issue, input: unknown): string {
 }
 
 /** Keys that the schema has at a path, following the branch that the input's discriminator chooses. */
-function knownKeys(path: readonly string[], input: unknown): string[] {
-  let schema: unknown = configSchema;
+function knownKeys(path: readonly string[], whole: unknown, input: unknown): string[] {
   let value: unknown = input;
   const unwrap = (s: unknown): unknown => {
     let current = s as { def?: { innerType?: unknown; options?: unknown[]; discriminator?: string } };
@@ -472,7 +480,7 @@ function knownKeys(path: readonly string[], input: unknown): string[] {
     }
     return current;
   };
-  schema = unwrap(schema);
+  let schema = unwrap(whole);
   for (const key of path) {
     value = (value as Record<string, unknown> | undefined)?.[key];
     schema = unwrap((schema as { shape?: Record<string, unknown> }).shape?.[key]);

@@ -29,7 +29,7 @@ export interface DaySettings {
     readonly body: number;
   };
   /** Steps of each part of the life. */
-  readonly life: { readonly play: number; readonly practice: number; readonly steps: number };
+  readonly parts: { readonly play: number; readonly practice: number; readonly steps: number };
   /** Level below which a need hurts. */
   readonly content: number;
   readonly planner: {
@@ -189,7 +189,7 @@ export function dayLife(settings: DaySettings): Life {
     agent: Agent<Readings>,
     steps: number,
     field: Homeostasis,
-    told: boolean,
+    own: boolean,
   ): Promise<Tally> {
     run.phase(name, steps);
     const chance = createRandom(run.seed, 'world');
@@ -201,7 +201,7 @@ export function dayLife(settings: DaySettings): Life {
       const began = performance.now();
       const step = await agent.step(sense(state, noise, settings.senses));
       record.seconds += (performance.now() - began) / 1000;
-      const frame = told ? frameOf(step, viewOf(state, t, name)) : undefined;
+      const frame = frameOf(step, viewOf(state, t, name, own));
       state = field.next(state, step.action, chance);
       record.hurt += intrinsic.evaluate(state).total;
       if (field.inPit(state)) record.fallen++;
@@ -213,7 +213,8 @@ export function dayLife(settings: DaySettings): Life {
     return record;
   }
 
-  const viewOf = (state: Float64Array, t: number, phase: string) => ({
+  const viewOf = (state: Float64Array, t: number, phase: string, own: boolean) => ({
+    own,
     episode: 0,
     phase,
     clock: clockOf(state, Math.floor(t / day.steps), world.isNight(state)),
@@ -244,7 +245,7 @@ export function dayLife(settings: DaySettings): Life {
       { name: 'ms', about: 'milliseconds of a step on this machine', better: 'neither' },
     ],
     async live(run) {
-      const { life, habit, critic } = settings;
+      const { parts, habit, critic } = settings;
       const mind = newborn(run.seed);
       const learnModel: Learning['model'] = (s, a, next) => void mind.model.learn(s, a, next);
       // Play: random moves where nothing is dangerous. What is learned of the world is all that Mode 2 has later.
@@ -258,7 +259,7 @@ export function dayLife(settings: DaySettings): Life {
         guardrails: [],
         learning: { model: learnModel },
       });
-      await through(run, 'play', player, life.play, playPen, true);
+      await through(run, 'play', player, parts.play, playPen, true);
       const after = modelError(mind.model, world, run.seed);
       // Practice: Mode 2 throughout.
       const learning: Learning = { model: learnModel, critics: { every: critic.every, target }, distil: true };
@@ -266,7 +267,7 @@ export function dayLife(settings: DaySettings): Life {
         run,
         'practice',
         embody(mind, { configurator: followNeeds(), learning }),
-        life.practice,
+        parts.practice,
         world,
         true,
       );
@@ -305,7 +306,7 @@ export function dayLife(settings: DaySettings): Life {
       ];
       const lived: Lived[] = [];
       for (const [name, kind, way] of ways) {
-        const record = await through(run, name, embody(mind, way), life.steps, world, kind === 'agent');
+        const record = await through(run, name, embody(mind, way), parts.steps, world, kind === 'agent');
         lived.push({ name, kind, values: valuesOf(record) });
       }
       lived.unshift(lived.pop() as Lived);

@@ -1,0 +1,121 @@
+import { z } from 'zod';
+import type { Life } from '../agent/life.js';
+import { dayLife } from '../agent/lives/day.js';
+import { skillLife } from '../agent/lives/skill.js';
+import { parseSettings } from '../train/config.js';
+
+/** What a recipe of an agent says, every field with its default. */
+
+const whole = z.number().int().positive();
+const positive = z.number().positive();
+const share = z.number().min(0).max(1);
+const spot = z.tuple([z.number(), z.number()]);
+
+const planner = (horizon: number, samples: number) =>
+  z
+    .strictObject({
+      horizon: whole.default(horizon),
+      samples: whole.default(samples),
+      elites: whole.min(2).default(5),
+      iterations: whole.default(3),
+    })
+    .prefault({});
+const habit = (width: number, known: number) =>
+  z
+    .strictObject({
+      known: share.default(known),
+      surprise: positive.default(1),
+      width: positive.default(width),
+      capacity: whole.default(1500),
+    })
+    .prefault({});
+
+const day = z.strictObject({
+  life: z.literal('day'),
+  world: z
+    .strictObject({
+      size: positive.default(10),
+      food: spot.default([2, 2]),
+      water: spot.default([8, 8]),
+      pit: z.strictObject({ at: spot.default([5, 5]), radius: positive.default(2) }).prefault({}),
+      loss: z.tuple([positive, positive]).default([0.02, 0.03]),
+      gain: positive.default(0.3),
+      slip: z.number().min(0).max(0.3).default(0.1),
+      round: z.number().int().min(0).default(400),
+      day: z.strictObject({ steps: whole.default(200), night: share.default(0.6) }).prefault({}),
+    })
+    .prefault({}),
+  senses: z
+    .strictObject({
+      silent: z.number().min(0).max(0.9).default(0.3),
+      eyes: positive.default(0.2),
+      feet: positive.default(0.5),
+      nose: positive.default(0.4),
+      body: positive.default(0.01),
+    })
+    .prefault({}),
+  parts: z
+    .strictObject({ play: whole.default(100), practice: whole.default(400), steps: whole.default(2000) })
+    .prefault({}),
+  content: share.default(0.5),
+  planner: planner(6, 32),
+  critic: z
+    .strictObject({ gamma: share.default(0.95), steps: whole.default(30), every: whole.default(100) })
+    .prefault({}),
+  needs: z.strictObject({ margin: z.number().min(0).default(0.2), pull: z.number().min(0).default(0.05) }).prefault({}),
+  habit: habit(0.7, 0.6),
+});
+
+const skill = z.strictObject({
+  life: z.literal('skill'),
+  rooms: z
+    .strictObject({
+      wall: z.number().min(20).max(44).default(32),
+      door: z.number().min(10).max(54).default(18),
+      home: spot.default([48, 44]),
+    })
+    .prefault({}),
+  watch: z
+    .strictObject({
+      clips: whole.default(250),
+      frames: whole.min(3).default(32),
+      steps: whole.default(1500),
+      width: whole.default(6),
+    })
+    .prefault({}),
+  move: z.strictObject({ steps: whole.default(2000), updates: whole.default(800) }).prefault({}),
+  act: z.strictObject({ steps: whole.min(1200).default(6000), updates: whole.default(2500) }).prefault({}),
+  practice: z.strictObject({ episodes: whole.default(60) }).prefault({}),
+  exam: z.strictObject({ episodes: whole.default(50) }).prefault({}),
+  steps: whole.default(20),
+  planner: planner(5, 64),
+  critic: z
+    .strictObject({
+      gamma: share.default(0.95),
+      steps: whole.default(15),
+      every: whole.default(200),
+      centres: whole.default(100),
+    })
+    .prefault({}),
+  habit: habit(0.3, 0.5),
+});
+
+export type AgentConfig = z.infer<typeof day> | z.infer<typeof skill>;
+
+/** Checks an agent's recipe, as `parseConfig` checks those of training. */
+export const parseAgentConfig = (given: unknown, placeOf?: (keys: readonly PropertyKey[]) => string): AgentConfig =>
+  parseSettings(z.discriminatedUnion('life', [day, skill]), given, placeOf);
+
+/** The life that a recipe describes. */
+export const lifeOf = (config: AgentConfig): Life => (config.life === 'day' ? dayLife(config) : skillLife(config));
+
+/** `--steps` and `--episodes` as settings: of days, an episode is a day. */
+export function lengthSettings(life: AgentConfig, steps?: number, episodes?: number): string[] {
+  if (life.life === 'skill')
+    return [
+      ...(steps === undefined ? [] : [`steps=${steps}`]),
+      ...(episodes === undefined ? [] : [`exam.episodes=${episodes}`]),
+    ];
+  const all = steps ?? (episodes === undefined ? undefined : episodes * life.world.day.steps);
+  return all === undefined ? [] : [`parts.steps=${all}`];
+}
