@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { JepaError, UsageError } from '../base/errors.js';
-import { recipesFolder } from './package-files.js';
+import { packageVersion, recipesFolder } from './package-files.js';
 
 /**
  * The `jepa` command. This file only says what there is: the code of a command is loaded when it runs, so that help is
@@ -134,6 +134,70 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .action(async (recipe: string, overrides: string[], options) =>
       (await import('./agent.js')).agent(recipe, overrides, options),
     );
+
+  jepa
+    .command('collect')
+    .description('run a behaviour in a world and keep what happened')
+    .argument('<env>', 'two-rooms, wall, point-maze-u, push-t, pendulum, ...')
+    .requiredOption('-o, --out <file>', 'where to write: .npz, .h5 or .hdf5')
+    .option('--episodes <number>', 'episodes', whole, 100)
+    .option('--steps <number>', 'actions of an episode', whole, 90)
+    .option('--behaviour <name>', 'random, held, greedy or walk (default: walk in two-rooms, else random)')
+    .option('--factor <name=value...>', 'a property of the world, as "door half=2"; draw draws it for every episode')
+    .option('--seed <number>', 'seed of layouts, starts and actions', whole, 0)
+    .option('--no-pixels', 'leave the pictures out')
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa collect two-rooms -o walks.npz', 'as the published data'],
+        ['jepa collect push-t -o push.h5 --episodes 500 --steps 200', 'for h5py and others'],
+        ['jepa train two-rooms data.source=walks.npz data.options=null', 'learn from them'],
+      ),
+    )
+    .action(async (env: string, options) => (await import('./collect.js')).collect(env, options));
+
+  jepa
+    .command('plan')
+    .description('reach goals in a world by planning with a trained world model; against greedy and random actions')
+    .argument('<run>', 'the run of a world model, or its checkpoint folder')
+    .option('--env <name>', 'the world (default: that of the training data)')
+    .option('--episodes <number>', 'episodes, run side by side', whole, 20)
+    .option('--steps <number>', 'actions of an episode (default: as the world has it)', whole)
+    .option('--seed <number>', 'seed of layouts, starts, goals and searches', whole, 0)
+    .addOption(
+      new Option('--planner <name>', 'how plans are searched')
+        .choices(['cem', 'icem', 'mppi', 'predictive', 'gradient'])
+        .default('cem'),
+    )
+    .option('--horizon <number>', 'actions of a plan', whole, 30)
+    .option('--samples <number>', 'plans of an iteration', whole, 64)
+    .option('--iterations <number>', 'iterations of a search', whole, 6)
+    .option('--elites <number>', 'plans that are kept (default: a tenth)', whole)
+    .option('--std <number>', 'spread of the first plans', positive, 1.5)
+    .option('--limit <number>', 'longest action (default: that of the training data)', positive)
+    .option('--replan <number>', 'actions that are carried out before the next plan', whole, 4)
+    .option('--no-warm-start', 'begin every search anew')
+    .addOption(
+      new Option(
+        '--distance <name>',
+        'what brings a plan closer (default: learned, where the model learned it)',
+      ).choices(['latent', 'learned']),
+    )
+    .addOption(new Option('--cost <name>', 'of the last state, or summed').choices(['last', 'sum']).default('sum'))
+    .option('--factor <name=value...>', 'a property of the world, as "door half=2"')
+    .option('--workers <number>', 'threads (default: one a core)', whole)
+    .option('-o, --out <folder>', 'where to write (default: plan-<env> in the run)')
+    .option(...JSON_OPTION)
+    .addHelpText(
+      'after',
+      examples(
+        ['jepa plan runs/two-rooms --episodes 100', 'success, floors, time, a report with the paths'],
+        ['jepa plan runs/two-rooms --planner icem --horizon 15 --json', 'another search'],
+        ['jepa plan runs/two-rooms --factor "door half=2"', 'in a world with a narrower door'],
+      ),
+    )
+    .action(async (run: string, options) => (await import('./plan.js')).plan(run, options));
 
   clipOptions(jepa.command('probe'))
     .description('measure what a frozen encoder knows, beside its raw input and random weights')
@@ -318,11 +382,6 @@ program does uses the network.`,
     .action(async (options) => (await import('./doctor.js')).doctor(options));
 
   return jepa;
-}
-
-function packageVersion(): string {
-  return (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string })
-    .version;
 }
 
 /** Prints one line (or the stack, if asked for) and gives the exit code. */

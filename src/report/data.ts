@@ -1,6 +1,7 @@
 import type { Check, Frame, LifeResult, Lived, Measure, Stage } from '../agent/life.js';
 import type { RawImage } from '../data/dataset.js';
 import type { Diagnosis } from '../eval/collapse.js';
+import type { Trace } from './build.js';
 import type { ScaleKind } from './scale.js';
 
 /**
@@ -31,9 +32,11 @@ export interface ReportData {
   readonly views?: readonly ViewRow[];
   readonly classes?: ClassResults;
   readonly timings?: Timings;
-  readonly next?: readonly NextStep[];
   /** Of an agent. */
   readonly life?: LifeReport;
+  /** Of a planner with a world model. */
+  readonly plans?: PlanReport;
+  readonly next?: readonly NextStep[];
   readonly files?: readonly WrittenFile[];
   /** The whole configuration of the run, as YAML. */
   readonly configuration?: string;
@@ -226,4 +229,35 @@ export interface LifeReport {
   readonly learned: LifeResult['learned'];
   /** Parts of the life to replay. */
   readonly chapters: readonly { readonly name: string; readonly frames: readonly Frame[] }[];
+}
+
+/** How often goals were reached, per cent. */
+export interface PlanBar {
+  readonly name: string;
+  readonly value: number;
+  readonly interval: readonly [low: number, high: number];
+}
+
+/** An episode as it is drawn; paths are in pixels of the picture. */
+export interface DrawnEpisode {
+  readonly name: string;
+  readonly success: boolean;
+  /** From the goal in the end. */
+  readonly distance: number;
+  readonly picture: RawImage;
+  readonly path: readonly (readonly [x: number, y: number])[];
+  readonly goal: readonly [x: number, y: number];
+  /** The path of a floor. */
+  readonly other: DrawnEpisode['path'];
+  /** What the planner imagined at some times. */
+  readonly imagined: readonly DrawnEpisode['path'][];
+}
+
+/** How a planner did. */
+export interface PlanReport {
+  /** The first is the planner's, the others are floors. */
+  readonly bars: readonly PlanBar[];
+  readonly episodes: readonly DrawnEpisode[];
+  /** Errors of predictions by depth. */
+  readonly rollout: { readonly unit: string; readonly model: Trace; readonly shuffled: Trace; readonly still: Trace };
 }

@@ -10,6 +10,7 @@ import type { Collected, Section } from './section.js';
 import { livedSection, replaySection } from './section-life.js';
 import { maskSection } from './section-masks.js';
 import { attentionSection, featureSection, mapSection, neighbourSection, viewSection } from './section-pictures.js';
+import { episodeSection, rolloutSection, successSection } from './section-plans.js';
 import { classSection, probeSection } from './section-results.js';
 import { configurationSection, curveSection, nextSection, timingSection } from './section-run.js';
 import { STYLE } from './style.js';
@@ -19,9 +20,12 @@ type SectionOf = (data: ReportData, page: Collected) => Promise<Section | undefi
 
 /** All sections in the order of the page: what was learned, what it looks like, how it came about, how to go on. */
 const SECTIONS: readonly SectionOf[] = [
-  probeSection,
   livedSection,
   replaySection,
+  successSection,
+  episodeSection,
+  rolloutSection,
+  probeSection,
   mapSection,
   neighbourSection,
   featureSection,

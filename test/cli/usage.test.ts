@@ -11,6 +11,8 @@ import { folder, jepa, start, writeConfig } from './command.js';
 const COMMANDS = [
   'quickstart',
   'train',
+  'collect',
+  'plan',
   'probe',
   'finetune',
   'embed',
