@@ -38,6 +38,8 @@ export const METHOD_TITLES: Readonly<Record<Config['method']['name'], string>> =
   lejepa: 'LeJEPA',
   viewjepa: 'JEPA over views',
   vjepa: 'V-JEPA',
+  vjepa2: 'V-JEPA 2',
+  vjepa21: 'V-JEPA 2.1',
   'audio-jepa': 'Audio-JEPA',
   's-jepa': 'S-JEPA',
   'text-jepa': 'Text JEPA',

@@ -2,6 +2,7 @@ import { JepaError } from '../base/errors.js';
 import type { Size } from './blocks.js';
 import { stackLists } from './blocks.js';
 import { between, type IntegerDraws, type PermutationDraws, type Range, type UniformDraws } from './draws.js';
+import { type FutureConfig, futureRoom, sampleFuture } from './future.js';
 import { checkMultiBlock2d, type Masks2d, type MultiBlock2dConfig, sampleMultiBlock2d } from './multiblock2d.js';
 import { sampleRandom2d } from './random2d.js';
 
@@ -27,15 +28,6 @@ export interface StripesConfig {
   readonly stripes: number;
   /** Share of the grid in one stripe; it is at least one patch wide. */
   readonly scale: Range;
-}
-
-/** From what has been heard, predict what comes: segments one after the other, each a block of targets of its own. */
-export interface FutureConfig {
-  /** Time steps of the grid that the context has, and those of each segment. */
-  readonly context: number;
-  readonly segment: number;
-  /** Number of segments: distances in time at which predictions are made. */
-  readonly horizons: number;
 }
 
 /**
@@ -172,49 +164,6 @@ function split([times, bands]: Size, isHidden: (time: number, band: number) => b
     for (let band = 0; band < bands; band++) (isHidden(time, band) ? hidden : visible).push(time * bands + band);
   }
   return { visible: Int32Array.from(visible), hidden: Int32Array.from(hidden) };
-}
-
-/** Context and following segments of one batch, all bands of each; they begin anywhere in the clip, at one time in all samples. */
-export function sampleFuture(config: FutureConfig, grid: Size, batch: number, draws: IntegerDraws): Masks2d {
-  const start = draws.integer(futureRoom(config, grid) + 1);
-  return futureAt(config, grid, batch, start);
-}
-
-/** The masks whose context begins at time step `start`. Throws a `JepaError` where the last segment would end beyond the clip. */
-export function futureAt(config: FutureConfig, grid: Size, batch: number, start: number): Masks2d {
-  const { context, segment, horizons } = config;
-  const room = futureRoom(config, grid);
-  if (start > room) {
-    throw new JepaError(
-      `masks: a context from time step ${start} on ends beyond the clip; it may begin at ${room} at most`,
-    );
-  }
-  const bands = grid[1];
-  const span = (from: number, length: number): Int32Array =>
-    Int32Array.from({ length: length * bands }, (_, i) => from * bands + i);
-  const seen = span(start, context);
-  const segments = Array.from({ length: horizons }, (_, h) => span(start + context + h * segment, segment));
-  return {
-    context: stackLists(
-      Array.from({ length: batch }, () => [seen]),
-      seen.length,
-    ),
-    target: stackLists(
-      Array.from({ length: batch }, () => segments),
-      segment * bands,
-    ),
-  };
-}
-
-/** Time steps that are left over: how far the context may begin from the start of the clip. */
-function futureRoom({ context, segment, horizons }: FutureConfig, [times]: Size): number {
-  const room = times - context - segment * horizons;
-  if (!(context >= 1 && segment >= 1 && horizons >= 1 && room >= 0)) {
-    throw new JepaError(
-      `masks: a context of ${context} and ${horizons} segments of ${segment} time steps do not fit ${times}; use a longer clip or fewer steps`,
-    );
-  }
-  return room;
 }
 
 /** Checks everything that can be drawn, so that a bad configuration fails before training. */

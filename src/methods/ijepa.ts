@@ -16,6 +16,7 @@ import type { DropPath } from '../nn/transformer.js';
 import { gridOf, type VitConfig, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule } from '../nn/weights.js';
 import { vitBackbone } from './backbone.js';
+import { forecast, plainFuture } from './forecast.js';
 import {
   IJEPA_OPTIONS,
   type MaskedForward,
@@ -124,6 +125,8 @@ export interface PatchMasks {
 export interface PatchMethodConfig extends Omit<IjepaTraining, 'masks'> {
   readonly name: string;
   readonly options: MaskedOptions;
+  /** The first axis of the patches is time: what comes can be predicted. */
+  readonly inTime?: boolean;
 }
 
 /** I-JEPA's procedure with other masks, targets and distances: what methods over patches are, whatever the patches show. */
@@ -157,5 +160,9 @@ export function patchMethod(config: PatchMethodConfig, masks: PatchMasks): Metho
     },
     encoder: vitBackbone(modules.target, config.encoder),
     masks: maskedSamples,
+    ...(config.inTime && {
+      forecast: (future = plainFuture(config.encoder)) =>
+        forecast({ ...modules, config, options: config.options, distance: config.distance }, future),
+    }),
   };
 }

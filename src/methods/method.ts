@@ -1,11 +1,13 @@
 import type { Random } from '../base/random.js';
 import type { Field, Fields } from '../data/preparation.js';
 import { input, type Tensor } from '../graph/tensor.js';
+import type { FutureConfig } from '../masking/future.js';
 import type { SkeletonConfig } from '../nn/skeleton.js';
 import type { TextConfig } from '../nn/text.js';
 import type { Module } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
 import type { BackboneConfig } from './backbone.js';
+import type { Forecast } from './forecast.js';
 
 /** What a trainer needs to know of a method: its parameters, its loss, what a step is fed, what is evaluated. */
 export interface Method {
@@ -32,6 +34,8 @@ export interface Method {
   readonly encoder: Encoder;
   /** What the inputs of a step hide of each sample, in tokens of the encoder's grid; for pictures. */
   masks?(feeds: Feeds): readonly MaskedSample[];
+  /** Where samples go on in time: prediction of what comes, from half of a sample moment by moment by default. */
+  forecast?(future?: FutureConfig): Forecast;
 }
 
 /** Values that live from step to step, by the name of their input: zeros at first, then what a step makes of them. */
@@ -70,7 +74,7 @@ export type Architecture =
   | ({ readonly kind: 'skeleton' } & SkeletonConfig)
   | ({ readonly kind: 'text' | 'llm'; readonly tokens: number } & TextConfig)
   /** Of observations of a world (`src/world`). */
-  | { readonly kind: 'state'; readonly of: 'impala' | 'vit' | 'mlp' };
+  | { readonly kind: 'state'; readonly of: 'impala' | 'vit' | 'patches' | 'mlp' };
 
 /** A frozen encoder as evaluation and export see it, whatever its samples are. */
 export interface Encoder {

@@ -1,11 +1,14 @@
+import { JepaError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { meanPower } from '../energy/distance.js';
+import { mulDims } from '../graph/dims.js';
 import { add, mul, relu, sqrt, sub } from '../graph/ops/elementwise.js';
 import { batchedGather } from '../graph/ops/index.js';
-import { concat, split } from '../graph/ops/move.js';
+import { concat, reshape, split } from '../graph/ops/move.js';
 import { mean, variance } from '../graph/ops/reduce.js';
 import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
+import { type FutureConfig, futureRoom, sampleFuture } from '../masking/future.js';
 import {
   checkMultiBlock3d,
   type Grid3d,
@@ -13,13 +16,15 @@ import {
   RELEASED_MULTIBLOCK_3D,
   sampleMultiBlock3d,
 } from '../masking/multiblock3d.js';
-import { type PredictorConfig, predictorSpec, predictPair } from '../nn/predictor.js';
+import { type PredictorConfig, predictor, predictorSpec, predictPair } from '../nn/predictor.js';
 import { tokenGrid, type VitConfig, vitRepresentation, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule } from '../nn/weights.js';
+import type { Feeds } from '../runtime/program.js';
 import { vitBackbone } from './backbone.js';
+import { forecast, plainFuture, timesOf } from './forecast.js';
 import { ijepaPredictor } from './ijepa.js';
-import { normaliseTargets } from './masked.js';
-import { type Method, maskedSamples, type Regularizer } from './method.js';
+import { IJEPA_OPTIONS, type MaskedInputs, maskInputs, normaliseTargets } from './masked.js';
+import { type MaskedSample, type Method, maskedSamples, type Regularizer } from './method.js';
 import { regularize } from './regularize.js';
 
 /**
@@ -49,9 +54,9 @@ export interface VjepaModules {
 }
 
 /** `rescale`: divide output projections by sqrt(2 i) at the start, which V-JEPA's training undoes and V-JEPA 2's keeps. */
-export const vjepaModules = ({ encoder, predictor }: VjepaConfig, rescale = false): VjepaModules => ({
+export const vjepaModules = ({ encoder, predictor: predicting }: VjepaConfig, rescale = false): VjepaModules => ({
   encoder: makeModule('encoder.', vitSpec(encoder, rescale)),
-  predictor: makeModule('predictor.', predictorSpec(predictor, rescale)),
+  predictor: makeModule('predictor.', predictorSpec(predicting, rescale)),
   target: makeModule('target_encoder.', vitSpec(encoder, rescale)),
 });
 
@@ -163,43 +168,123 @@ export const predictionStd = (predictions: readonly Tensor[]): Tensor =>
 export const varianceRegularizer = (predictions: readonly Tensor[]): Tensor =>
   mean(relu(sub(1, predictionStd(predictions))));
 
+/**
+ * Prediction of the future beside that of hidden places: from the first part of a clip, each of the segments that follow, at
+ * its distance. One pass of the encoder serves them all. Prediction and target [batch, segments, tokens, width] each.
+ */
+export function vjepaAhead(
+  clips: Tensor,
+  { context, targets }: MaskedInputs,
+  representation: Tensor,
+  modules: VjepaModules,
+  config: VjepaConfig,
+  maskIndex: number,
+): { readonly prediction: Tensor; readonly target: Tensor; readonly context: Tensor } {
+  const [batch, one, kept] = context.shape;
+  const [, segments, hidden] = targets.shape;
+  const seen = scope('encoder of the past', () =>
+    vitRepresentation(clips, modules.encoder.weights, config.encoder, { visible: reshape(context, [batch, kept]) }),
+  );
+  const [, , width] = representation.shape;
+  const shape = [batch, segments, hidden, width];
+  const prediction = scope('predictor of the future', () =>
+    predictor(reshape(seen, [batch, one, kept, width]), context, targets, modules.predictor.weights, config.predictor, {
+      maskIndex,
+    }),
+  ); // [batch, segments, 1, hidden, width]
+  const target = batchedGather(representation, reshape(targets, [batch, mulDims(segments, hidden)]));
+  return { prediction: reshape(prediction, shape), target: reshape(target, shape), context: seen };
+}
+
 export interface VjepaTraining extends VjepaConfig {
-  /** Those of the released models by default. */
+  /** Those of the released models by default; none where only the future is predicted. */
   readonly masks?: readonly MultiBlock3dEntry[];
+  /** Segments of what follows a part of the clip, in tubelets; they weigh as much as one kind of masks. */
+  readonly future?: FutureConfig;
   readonly exponent: number;
   /** Beside the moving average, on the pooled context of each mask; `none` in the paper. */
   readonly regularizer: Regularizer;
 }
 
+/** How V-JEPA's successors differ for a trainer. */
+export interface VjepaVariant {
+  readonly name: string;
+  /** See `vjepaModules`. */
+  readonly rescale: boolean;
+  /** Which mask token a kind of masks starts from; the future comes after the masks. */
+  maskToken(mask: number): number;
+}
+
+const VJEPA: VjepaVariant = { name: 'vjepa', rescale: false, maskToken: (mask) => mask };
+
+/** Mask tokens that a configuration needs: one for each kind of masks, and one for the future. */
+export const maskKinds = ({
+  masks = RELEASED_MULTIBLOCK_3D,
+  future,
+}: Pick<VjepaTraining, 'masks' | 'future'>): number => masks.length + (future ? 1 : 0);
+
 /** V-JEPA as a trainer runs it. */
-export function vjepaMethod(config: VjepaTraining): Method {
-  const { masks: entries = RELEASED_MULTIBLOCK_3D, exponent, regularizer } = config;
-  const modules = vjepaModules(config);
-  const grid = tokenGrid(config.encoder) as Grid3d;
+export function vjepaMethod(config: VjepaTraining, { name, rescale, maskToken }: VjepaVariant = VJEPA): Method {
+  const { masks: entries = RELEASED_MULTIBLOCK_3D, future, exponent, regularizer, encoder } = config;
+  const modules = vjepaModules(config, rescale);
+  const grid = tokenGrid(encoder) as Grid3d;
   checkMultiBlock3d(grid, entries);
-  const { pairs, contexts } = vjepa(vjepaInputs(config, entries.length), modules, config);
-  const energy = vjepaLoss(pairs, exponent);
+  if (maskKinds(config) === 0) throw new JepaError(`${name}: there is nothing to predict; give masks or future`);
+  const inputs = vjepaInputs(config, entries.length);
+  const { pairs, contexts, representation } = vjepa(inputs, modules, config, maskToken);
+  const ahead =
+    future && vjepaAhead(inputs.clips, maskInputs(1), representation, modules, config, maskToken(entries.length));
+  if (future) futureRoom(future, timesOf(encoder));
+  const all = ahead ? [...pairs, ahead] : pairs;
+  const energy = vjepaLoss(all, exponent);
+  const seen = ahead ? [...contexts, ahead.context] : contexts;
   const regular = regularize(
-    contexts.map((tokens) => mean(tokens, 1)),
+    seen.map((tokens) => mean(tokens, 1)),
     regularizer,
   );
   return {
-    name: 'vjepa',
+    name,
     trained: [modules.encoder, modules.predictor],
     followers: [{ module: modules.target, online: modules.encoder }],
     loss: regular.loss ? add(energy, regular.loss) : energy,
-    scalars: { prediction: energy, ...regular.scalars },
-    pair: pairs[0],
+    scalars: {
+      prediction: energy,
+      ...(ahead && { ahead: scope('ahead', () => meanPower(ahead.prediction, ahead.target, exponent)) }),
+      ...regular.scalars,
+    },
+    pair: all[0],
     views: [1],
-    feeds: ({ views: [{ clips }] }, random) => ({
-      clips: { ...clips, shape: clips.shape.toSpliced(1, 1) },
-      ...vjepaMasks(grid, entries, clips.shape[0], random),
-      ...regular.feeds(random),
-    }),
-    encoder: vitBackbone(modules.target, config.encoder),
-    masks: (feeds) => maskedSamples({ context: oneSet(feeds['context.0']), targets: oneSet(feeds['target.0']) }),
+    feeds: ({ views: [{ clips }] }, random) => {
+      const [batch] = clips.shape;
+      const { context, target } = future
+        ? sampleFuture(future, timesOf(encoder), batch, random.split('future'))
+        : { context: undefined, target: undefined };
+      return {
+        clips: { ...clips, shape: clips.shape.toSpliced(1, 1) },
+        ...vjepaMasks(grid, entries, batch, random),
+        ...(context && { context, targets: target }),
+        ...regular.feeds(random),
+      };
+    },
+    encoder: vitBackbone(modules.target, encoder),
+    masks: entries.length > 0 ? firstMasks : maskedSamples,
+    forecast: (wanted = future ?? plainFuture(encoder)) =>
+      forecast(
+        {
+          ...modules,
+          config,
+          options: IJEPA_OPTIONS,
+          distance: 'l1',
+          maskIndex: maskToken(future ? entries.length : 0),
+        },
+        wanted,
+      ),
   };
 }
+
+/** What the first kind of masks hides. */
+export const firstMasks = (feeds: Feeds): MaskedSample[] =>
+  maskedSamples({ context: oneSet(feeds['context.0']), targets: oneSet(feeds['target.0']) });
 
 /** [batch, tokens] -> [batch, 1, tokens] */
 const oneSet = <T extends { readonly shape: readonly number[] }>(indices: T): T => ({

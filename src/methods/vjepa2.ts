@@ -2,13 +2,16 @@ import { input, scope, type Tensor } from '../graph/tensor.js';
 import type { PredictorConfig } from '../nn/predictor.js';
 import type { Rope } from '../nn/rope.js';
 import { VIT_SIZES, type VitConfig } from '../nn/vit.js';
+import type { Method } from './method.js';
 import {
   type VjepaConfig,
   type VjepaForward,
   type VjepaInputs,
   type VjepaModules,
+  type VjepaTraining,
   vjepa,
   vjepaLoss,
+  vjepaMethod,
   vjepaPredictor,
 } from './vjepa.js';
 
@@ -68,3 +71,7 @@ export const vjepa2Loss = (groups: readonly VjepaForward[], exponent = 1): Tenso
     groups.flatMap(({ pairs }) => pairs),
     exponent,
   );
+
+/** V-JEPA 2 on clips of one length as a trainer runs it: all kinds of masks share the mask token of the length. */
+export const vjepa2Method = (config: VjepaTraining): Method =>
+  vjepaMethod(config, { name: 'vjepa2', rescale: true, maskToken: () => 0 });

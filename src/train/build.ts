@@ -17,10 +17,12 @@ import type { Method } from '../methods/method.js';
 import { SJEPA_OPTIONS, sjepaMethod, sjepaPredictor } from '../methods/s-jepa.js';
 import { TEXT_DISTANCE, textJepaMethod, textJepaOptions, textJepaPredictor } from '../methods/text-jepa.js';
 import { viewJepa } from '../methods/viewjepa.js';
-import { vjepaMethod, vjepaPredictor } from '../methods/vjepa.js';
+import { maskKinds, vjepaMethod, vjepaPredictor } from '../methods/vjepa.js';
+import { VJEPA2_ROPE, vjepa2Method, vjepa2Predictor } from '../methods/vjepa2.js';
+import { VJEPA21_ROPE, vjepa21Levels, vjepa21Method, vjepa21Predictor } from '../methods/vjepa21.js';
 import { skeletonConfig } from '../nn/skeleton.js';
 import { textConfig } from '../nn/text.js';
-import { vitConfig } from '../nn/vit.js';
+import { type Positions, VIT_SIZES, type VitConfig, vitConfig } from '../nn/vit.js';
 import { type StateEncoder, worldModelMethod } from '../world/world-model.js';
 import type { Config } from './config.js';
 import type { DataFacts } from './facts.js';
@@ -56,11 +58,20 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
         parameters: method.conditioned ? VIEW_PARAMETERS : 0,
       });
     case 'vjepa': {
-      const { size, channels, frames } = dataOf(config, 'video');
-      const encoder = vitConfig({ ...method.encoder, imageSize: size, channels, frames, positions: 'uniform' });
-      const { masks, exponent, regularizer } = method;
-      const predictor = vjepaPredictor(encoder, masks?.length, method.predictor.width, method.predictor.depth);
-      return vjepaMethod({ encoder, predictor, masks, exponent, regularizer });
+      const encoder = clipEncoder(config, 'uniform');
+      const { width, depth } = method.predictor;
+      return vjepaMethod({ ...method, encoder, predictor: vjepaPredictor(encoder, maskKinds(method), width, depth) });
+    }
+    case 'vjepa2': {
+      const encoder = clipEncoder(config, VJEPA2_ROPE);
+      const { width, depth } = method.predictor;
+      return vjepa2Method({ ...method, encoder, predictor: vjepa2Predictor(encoder, 1, width, depth) });
+    }
+    case 'vjepa21': {
+      const depth = method.encoder.depth ?? VIT_SIZES[method.encoder.size].depth;
+      const encoder = clipEncoder(config, VJEPA21_ROPE, method.levels ?? vjepa21Levels(depth));
+      const predictor = vjepa21Predictor(encoder, 1, method.predictor.width, method.predictor.depth);
+      return vjepa21Method({ ...method, encoder, predictor });
     }
     case 'audio-jepa': {
       const { features } = dataOf(config, 'sound');
@@ -151,6 +162,12 @@ const imagesOf = (config: Config) => {
   const data = dataOf(config, 'image');
   return { imageSize: imageSizeOf(data), channels: data.channels };
 };
+
+function clipEncoder(config: Config, positions: Positions, levels?: readonly number[]): VitConfig {
+  const { size, channels, frames } = dataOf(config, 'video');
+  const { encoder } = config.method as Extract<Config['method'], { name: 'vjepa' | 'vjepa2' | 'vjepa21' }>;
+  return vitConfig({ ...encoder, imageSize: size, channels, frames, positions, ...(levels && { levels }) });
+}
 
 function backbone(encoder: Extract<Config['method'], { name: 'lejepa' }>['encoder'], config: Config): BackboneConfig {
   const images = imagesOf(config);

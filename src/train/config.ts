@@ -56,6 +56,34 @@ const textEncoder = z.strictObject({
   heads: whole.default(4),
 });
 
+const clipPredictor = (depth: number) =>
+  z.strictObject({ width: whole.default(384), depth: whole.default(depth) }).prefault({});
+
+/** V-JEPA and its successors. */
+const clips = {
+  encoder: vitEncoder.extend({ tubeletSize: whole.default(2) }).prefault({ kind: 'vit' }),
+  predictor: clipPredictor(12),
+  /** Kinds of masks; the released models have a short-range and a long-range one. */
+  masks: z
+    .array(
+      z.strictObject({
+        blocks: whole,
+        spatialScale: pairOf(share),
+        temporalScale: pairOf(share).default([1, 1]),
+        aspect: pairOf(positive).default([0.75, 1.5]),
+        maxTemporalKeep: share.default(1),
+      }),
+    )
+    .optional(),
+};
+const beside = {
+  /** Also predict what follows a part of the clip, in tubelets: `horizons` segments, one after the other. */
+  future: z.strictObject({ context: whole, segment: whole.default(1), horizons: whole.default(1) }).optional(),
+  /** Exponent of the loss; 1 is the L1 distance. */
+  exponent: positive.default(1),
+  regularizer: regularizer.default({ kind: 'none' }),
+};
+
 const methodSchema = z.discriminatedUnion('name', [
   z.strictObject({
     name: z.literal('ijepa'),
@@ -88,26 +116,17 @@ const methodSchema = z.discriminatedUnion('name', [
     prediction: positive.default(25),
     regularizer: regularizer.prefault({ kind: 'vicreg' }),
   }),
+  z.strictObject({ name: z.literal('vjepa'), ...clips, ...beside }),
+  z.strictObject({ name: z.literal('vjepa2'), ...clips, ...beside }),
   z.strictObject({
-    name: z.literal('vjepa'),
-    encoder: vitEncoder.extend({ tubeletSize: whole.default(2) }).prefault({ kind: 'vit' }),
-    predictor: z.strictObject({ width: whole.default(384), depth: whole.default(12) }).prefault({}),
-    /** Kinds of masks; the released models have a short-range and a long-range one. */
-    masks: z
-      .array(
-        z.strictObject({
-          blocks: whole,
-          spatialScale: pairOf(share),
-          temporalScale: pairOf(share).default([1, 1]),
-          aspect: pairOf(positive).default([0.75, 1.5]),
-          maxTemporalKeep: share.default(1),
-        }),
-      )
-      .min(1)
-      .optional(),
-    /** Exponent of the loss; 1 is the L1 distance. */
-    exponent: positive.default(1),
-    regularizer: regularizer.default({ kind: 'none' }),
+    name: z.literal('vjepa21'),
+    ...clips,
+    predictor: clipPredictor(24),
+    /** Blocks whose outputs are predicted; by default the published ones of the depth, else four at equal distances. */
+    levels: z.array(z.number().int().min(0)).min(1).optional(),
+    /** Weight of the loss on visible tokens, and between which shares of the training it rises. */
+    contextWeight: z.number().min(0).default(0.5),
+    contextRamp: pairOf(share).default([1 / 9, 2 / 9]),
   }),
   z.strictObject({
     name: z.literal('audio-jepa'),
@@ -366,6 +385,8 @@ export const DATA_OF_METHOD: Readonly<Record<Config['method']['name'], Config['d
 
 export const configSchema = z.strictObject({
   data: dataSchema.prefault({ kind: 'image' }),
+  vjepa2: 'video',
+  vjepa21: 'video',
   method: methodSchema.prefault({ name: 'ijepa' }),
   optimizer: z
     .strictObject({
@@ -380,9 +401,15 @@ export const configSchema = z.strictObject({
       eps: positive.default(1e-8),
       /** Bound on the norm of the gradient; 0: none. */
       clip: z.number().min(0).default(0),
-      /** Momentum of the moving average, from and to. */
+      /** Momentum of the moving average, from and to; on a line, or on half a cosine (BYOL, Audio-JEPA, S-JEPA). */
       momentum: pairOf(share).default([0.996, 1]),
       /** The schedules are as long as so many runs; above 1 they do not reach their end. */
+      /**
+       * After that: half a cosine or a line to `finalLr`, no change, or none until the last share `anneal` of the run, in which
+       * it falls on a line. V-JEPA 2 is `constant` first, then a run `from` it is cooled down: `linear` without warm-up.
+       */
+      schedule: z.enum(['cosine', 'linear', 'constant', 'stable']).default('cosine'),
+      anneal: share.default(0.1),
       stretch: z.number().min(1).default(1),
     })
     .prefault({}),
@@ -391,6 +418,7 @@ export const configSchema = z.strictObject({
       batchSize: whole.default(128),
       /** Micro-batches whose gradients are averaged for one update. */
       accumulate: whole.default(1),
+      momentumSchedule: z.enum(['linear', 'cosine']).default('linear'),
       /** Length of the run: one of these. */
       epochs: positive.optional(),
       steps: whole.optional(),
@@ -406,6 +434,8 @@ export const configSchema = z.strictObject({
       /** Worker threads that share a batch; default: one a core. */
       workers: whole.optional(),
     })
+      /** Folder of a run whose last weights this one begins with; its data, schedules and lengths of clips may differ. */
+      from: z.string().optional(),
     .prefault({}),
 });
 

@@ -11,7 +11,15 @@ import type { Method } from '../methods/method.js';
 import { initialValues } from '../nn/weights.js';
 import { adamw } from '../optim/adam.js';
 import { decayGroups } from '../optim/groups.js';
-import { cosineWeightDecay, linearMomentum, warmupCosine } from '../optim/schedules.js';
+import {
+  cosineMomentum,
+  cosineWeightDecay,
+  linearMomentum,
+  type Schedule,
+  warmupConstant,
+  warmupCosine,
+  warmupStableDecay,
+} from '../optim/schedules.js';
 import { createEngine, type Engine, type Program, type State } from '../runtime/index.js';
 import { buildMethod, trainingPreparations } from './build.js';
 import type { Checkpoint } from './checkpoint.js';
@@ -85,6 +93,8 @@ export interface LoopOptions {
   readonly heldOut?: Dataset;
   /** Without it nothing is kept but the state. */
   readonly store?: RunStore;
+  /** Weights to begin with, by their names; those of other names begin at random. */
+  readonly initial?: ReadonlyMap<string, HostTensor<'float32'>>;
   readonly events?: TrainEvents;
   /** Stops after the current step, saving it. */
   readonly signal?: AbortSignal;
@@ -138,7 +148,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
     if (checkpoint) {
       await state.write(checkpoint.weights);
       await program.writeSlots(checkpoint.slots);
-    } else await state.write(setup.initial);
+    } else await state.write(options.initial ? begunWith(setup.initial, options.initial) : setup.initial);
 
     const memory = new Map<string, HostTensor<'float32'>>(
       Object.entries(method.memory ?? {}).map(([name, { input }]) => {
@@ -314,6 +324,27 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
   }
 }
 
+/** Initial values, of which some are given. Throws a `JepaError` where none fits, or one has another shape. */
+function begunWith(
+  initial: ReadonlyMap<string, HostTensor<'float32'>>,
+  given: ReadonlyMap<string, HostTensor<'float32'>>,
+): Map<string, HostTensor<'float32'>> {
+  let found = 0;
+  const values = Array.from(initial, ([name, value]): [string, HostTensor<'float32'>] => {
+    const other = given.get(name);
+    if (!other) return [name, value];
+    if (other.shape.join() !== value.shape.join()) {
+      throw new JepaError(
+        `train.from: ${name} has shape [${other.shape.join(', ')}] there and [${value.shape.join(', ')}] here; use the same encoder and predictor`,
+      );
+    }
+    found++;
+    return [name, other];
+  });
+  if (found === 0) throw new JepaError('train.from: that run has none of the weights of this method');
+  return new Map(values);
+}
+
 /** Before the names of outputs that are fed to the next step. */
 const MEMORY = 'memory/';
 
@@ -325,16 +356,22 @@ const PROVISIONAL_STEPS = 5000;
 /** Learning rate and weight decay of step s = 1, 2, ...; momentum of update i = 0, 1, ... (I-JEPA, `train.py`). */
 export function schedules({ optimizer: o }: Config, steps: number) {
   const totalSteps = Math.max(1, Math.trunc(steps * o.stretch));
+  const warmupSteps = Math.trunc(o.warmup * steps);
+  const rates = { startLr: o.startLr, refLr: o.lr, warmupSteps, totalSteps };
+  const lr: Record<typeof o.schedule, () => Schedule> = {
+    cosine: () => warmupCosine({ ...rates, finalLr: o.finalLr }),
+    constant: () => warmupConstant(rates),
+    stable: () => warmupStableDecay({ ...rates, finalLr: o.finalLr, annealSteps: Math.trunc(o.anneal * steps) }),
+    linear: () => warmupStableDecay({ ...rates, finalLr: o.finalLr, annealSteps: totalSteps - warmupSteps }),
+  };
+  const momentum = { start: o.momentum[0], end: o.momentum[1] };
   return {
-    lr: warmupCosine({
-      startLr: o.startLr,
-      refLr: o.lr,
-      finalLr: o.finalLr,
-      warmupSteps: Math.trunc(o.warmup * steps),
-      totalSteps,
-    }),
+    lr: lr[o.schedule](),
     weightDecay: cosineWeightDecay({ refWd: o.weightDecay, finalWd: o.finalWeightDecay, totalSteps }),
-    momentum: linearMomentum({ start: o.momentum[0], end: o.momentum[1], updates: totalSteps }),
+    momentum:
+      o.momentumSchedule === 'linear'
+        ? linearMomentum({ ...momentum, updates: totalSteps })
+        : cosineMomentum({ ...momentum, epochs: totalSteps, iterationsPerEpoch: 1 }),
   };
 }
 

@@ -19,8 +19,10 @@ export interface TrainOptions extends Omit<LoopOptions, 'store'> {
 /** Trains a method on a data set and keeps the run in a folder. Throws `JepaError` for a loss that is not finite. */
 export async function train({ folder, resume = false, ...options }: TrainOptions): Promise<TrainResult> {
   const store = folder === undefined ? undefined : openRun(folder, resume);
+  const { from } = options.config.train;
   try {
-    return await trainLoop({ ...options, store });
+    const initial = from === undefined || resume ? undefined : loadCheckpoint(join(from, 'checkpoint')).weights;
+    return await trainLoop({ ...options, store, ...(initial && { initial }) });
   } finally {
     store?.close();
   }

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { createRandom } from '../../src/base/random.js';
+import { type FutureConfig, futureAt } from '../../src/masking/future.js';
 import {
   A_JEPA_MASKS,
   checkSpectrogramMasks,
   competence,
-  type FutureConfig,
-  futureAt,
   type SpectrogramMasks,
   sampleSpectrogram,
 } from '../../src/masking/spectrogram.js';

@@ -6,8 +6,10 @@ import { planSound, soundPreparation } from '../../src/data/audio/preparation.js
 import { tones } from '../../src/data/procedural/tones.js';
 import { reshape } from '../../src/graph/ops/move.js';
 import type { Tensor } from '../../src/graph/tensor.js';
-import { type FutureConfig, futureAt, type SpectrogramMasks } from '../../src/masking/spectrogram.js';
-import { A_JEPA, AUDIO_JEPA, AUDIO_STUDY, audioJepaMethod, audioVit, forecast } from '../../src/methods/audio-jepa.js';
+import { type FutureConfig, futureAt } from '../../src/masking/future.js';
+import type { SpectrogramMasks } from '../../src/masking/spectrogram.js';
+import { A_JEPA, AUDIO_JEPA, AUDIO_STUDY, audioJepaMethod, audioVit } from '../../src/methods/audio-jepa.js';
+import { forecast } from '../../src/methods/forecast.js';
 import { ijepaModules, ijepaPredictor } from '../../src/methods/ijepa.js';
 import { normaliseTargets } from '../../src/methods/masked.js';
 import { vit } from '../../src/nn/vit.js';
@@ -131,7 +133,7 @@ describe('forecasts', () => {
   it('of persistence repeat the last moment heard, and know nothing of the future', async () => {
     const modules = ijepaModules(config);
     const weights = start(Object.values(modules as unknown as Record<string, Module>));
-    const made = forecast(modules, config, AUDIO_JEPA, future);
+    const made = forecast({ ...modules, ...AUDIO_JEPA, config }, future);
     const { context, target } = futureAt(future, [12, 4], 2, 2);
     const pictures = await spectrograms(2);
     // Silence from the end of the context on: time step 6, frame 24.
@@ -147,7 +149,7 @@ describe('forecasts', () => {
         },
         new Map<Tensor, HostTensor>([
           ...weights,
-          [made.inputs.images, shown],
+          [made.inputs.samples, shown],
           [made.inputs.context, context],
           [made.inputs.targets, target],
         ]),
@@ -159,12 +161,12 @@ describe('forecasts', () => {
     assert.notDeepEqual(full.target.data, cut.target.data);
 
     // The representation of the context alone, its last four patches.
-    const alone = vit(made.inputs.images, modules.target.weights, encoder, {
+    const alone = vit(made.inputs.samples, modules.target.weights, encoder, {
       visible: reshape(made.inputs.context, ['batch', 16]),
     });
     const { heard } = await evaluate(
       { heard: normaliseTargets(alone, 'standardised') },
-      new Map<Tensor, HostTensor>([...weights, [made.inputs.images, pictures], [made.inputs.context, context]]),
+      new Map<Tensor, HostTensor>([...weights, [made.inputs.samples, pictures], [made.inputs.context, context]]),
     );
     const values = (t: HostTensor) => t.data as Float32Array;
     for (let sample = 0; sample < 2; sample++) {

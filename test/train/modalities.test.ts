@@ -41,6 +41,31 @@ const RUNS: Readonly<Record<string, { readonly config: Partial<ConfigInput>; rea
     },
     raw: 3 * 4 * 9 * 9, // larger samples are shrunk to about a thousand numbers
   },
+  vjepa2: {
+    config: {
+      data: { kind: 'video', source: 'procedural:motions', frames: 8, frameStep: 2, size: 16, ...few },
+      method: {
+        name: 'vjepa2',
+        encoder: { kind: 'vit', patchSize: 8, ...small },
+        predictor: { width: 32, depth: 1 },
+        masks: [],
+        future: { context: 2, horizons: 2 },
+      },
+    },
+    raw: 3 * 8 * 6 * 6,
+  },
+  vjepa21: {
+    config: {
+      data: { kind: 'video', source: 'procedural:motions', frames: 4, frameStep: 2, size: 16, ...few },
+      method: {
+        name: 'vjepa21',
+        encoder: { kind: 'vit', patchSize: 8, ...small, heads: 1 },
+        predictor: { width: 32, depth: 1 },
+        masks: [{ blocks: 1, spatialScale: [0.3, 0.5] }],
+      },
+    },
+    raw: 3 * 4 * 9 * 9,
+  },
   'audio-jepa': {
     config: {
       data: { kind: 'sound', source: 'procedural:tones', seconds: 1, features: { frames: 16, mels: 16 }, ...few },
