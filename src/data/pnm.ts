@@ -36,16 +36,16 @@ export function decodePnm(bytes: Uint8Array, where: string, maxPixels: number): 
   };
 
   const count = width * height * channels;
+  // Where the data lie, and the least bytes they take: a digit a value in text, with a space between all but those of bitmaps.
+  if (!plain) at++; // the one white-space byte after the header
+  const size = max > 255 ? 2 : 1;
+  const stride = bilevel ? Math.ceil(width / 8) : width * channels * size;
+  const end = at + (plain ? (bilevel ? count : 2 * count - 1) : stride * height);
+  if (end > bytes.length) throw fail(`the image data end early: byte ${bytes.length} instead of ${end}`);
   const values = new Uint8Array(count);
   if (plain) {
     for (let i = 0; i < count; i++) values[i] = scale(next('value', bilevel));
   } else {
-    at++; // the one white-space byte after the header
-    const size = max > 255 ? 2 : 1;
-    const stride = bilevel ? Math.ceil(width / 8) : width * channels * size;
-    if (at + stride * height > bytes.length) {
-      throw fail(`the image data end early: byte ${bytes.length} instead of ${at + stride * height}`);
-    }
     for (let y = 0, i = 0; y < height; y++) {
       const row = at + y * stride;
       for (let x = 0; x < width * channels; x++, i++) {
