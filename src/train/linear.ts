@@ -257,6 +257,9 @@ export interface Sweep {
   readonly tried: readonly { readonly penalty: number; readonly accuracy: number }[];
 }
 
+/** Rows that penalties are compared on at the most: a choice between factors of three needs no more of them. */
+const SWEEP_ROWS = 16384;
+
 /**
  * Chooses the penalty on a held-out part of the training images: from a middle one downwards, then upwards, each time as
  * long as accuracy rises. Each fit starts from the best before it.
@@ -268,7 +271,9 @@ export async function sweepPenalty(
   heldOut: Int32Array,
 ): Promise<Sweep> {
   const held = new Set(heldOut);
-  const rest = Int32Array.from(labels.keys()).filter((i) => !held.has(i));
+  const others = Int32Array.from(labels.keys()).filter((i) => !held.has(i));
+  const every = Math.max(1, others.length / SWEEP_ROWS);
+  const rest = others.filter((_, i) => i % every < 1);
   const [fitRows, checkRows] = [pick(train, rest), pick(train, heldOut)];
   const [fitLabels, checkLabels] = [rest.map((i) => labels[i]), heldOut.map((i) => labels[i])];
   const tried: { penalty: number; accuracy: number }[] = [];
