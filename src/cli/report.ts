@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { createRandom } from '../base/random.js';
@@ -32,6 +31,7 @@ import { type FrozenEncoder, installEncoder } from '../train/frozen.js';
 import { prepare } from '../train/loop.js';
 import type { ProbeResult, SourceScores } from '../train/probe.js';
 import { measureProducts } from './machine.js';
+import { packageVersion, versionOf } from './package-files.js';
 import { insideViews, maskFigure, spread, thumbnails, viewRows } from './pictures.js';
 import { METHOD_TITLES, type TrainedRun, titleOf } from './run.js';
 import { configText } from './settings.js';
@@ -220,12 +220,12 @@ function probeTable(
     note: `Another thing known of the ${many}; always guessing the commoner answer is right for ${percentText(majority)}.`,
     results: rows((scores) => scores.attributes[name]),
   }));
-  const form =
-    encoder.linear.form === 'representation' ? 'the encoder’s representation' : 'its last four layers side by side';
+  const { form } = encoder.linear;
+  const read = form === 'representation' ? 'the encoder’s representation' : `its ${form}, side by side`;
   return {
     note: `Accuracy in naming ${classes.length} classes in ${formatFixed(testSamples, 0)} held-out ${many}; the encoder is frozen, labels of ${formatFixed(trainSamples, 0)} training ${many} are used by the probes alone.${notes.length > 0 ? ` Not measured: ${notes.join('; ')}.` : ''}`,
     probes: [
-      { name: 'Linear', note: `A linear classifier on ${form}.`, results: rows(({ linear }) => linear) },
+      { name: 'Linear', note: `A linear classifier on ${read}.`, results: rows(({ linear }) => linear) },
       {
         name: '20 nearest neighbours',
         note: `No training at all: a vote of the most similar training ${many}.`,
@@ -356,8 +356,6 @@ function joinBlocks(scopes: readonly { readonly name: string; readonly milliseco
 
 function environment({ config, data, trained }: TrainedRun, { backend, workers }: Engine): Fact[] {
   const { train, test, origin } = data;
-  const require = createRequire(import.meta.url);
-  const versionOf = (name: string): string => (require(name) as { version: string }).version;
   const runtime = backend === 'wasm' ? 'onnxruntime-web' : 'onnxruntime-node';
   const { size: sides, channels } = train as Partial<ImageDataset>;
   const size = sides ? ` of ${sides.width} × ${sides.height}` : '';
@@ -373,7 +371,7 @@ function environment({ config, data, trained }: TrainedRun, { backend, workers }
     },
     {
       name: 'Software',
-      value: `jepa ${versionOf('../../../package.json')}, Node ${process.versions.node}, ${runtime} ${versionOf(`${runtime}/package.json`)}`,
+      value: `jepa ${packageVersion()}, Node ${process.versions.node}, ${runtime} ${versionOf(runtime)}`,
     },
     { name: 'Execution', value: `${backend}, ${workers} worker${workers > 1 ? 's' : ''}` },
     { name: 'Length', value: `${formatFixed(trained.steps, 0)} steps` },

@@ -166,6 +166,15 @@ test('quickstart goes on with an interrupted run and replaces a finished one', a
   assert.match(foreign.stderr, /runs is no run of this program/);
 });
 
+test('the same in WebAssembly, with the whole report', async () => {
+  const settings = ['train.steps=2', 'train.backend=wasm'];
+  const { code, stderr } = await jepa('train', 'tiny.yaml', ...settings, '--out', 'runs/wasm');
+  assert.equal(code, 0, stderr);
+  const page = readFileSync(join(folder, 'runs/wasm/report.html'), 'utf8');
+  assert.match(page, /onnxruntime-web \d+\.\d+\.\d+/);
+  assert.match(page, /wasm, 1 worker\b/);
+});
+
 test('an encoder is probed, embeds, searches and is exported', async () => {
   const probed = await jepa('probe', 'runs/a', '--draws', '1', '--json');
   assert.equal(probed.code, 0, probed.stderr);
