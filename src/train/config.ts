@@ -376,6 +376,8 @@ export const DATA_OF_METHOD: Readonly<Record<Config['method']['name'], Config['d
   lejepa: 'image',
   viewjepa: 'image',
   vjepa: 'video',
+  vjepa2: 'video',
+  vjepa21: 'video',
   'audio-jepa': 'sound',
   's-jepa': 'skeleton',
   'text-jepa': 'text',
@@ -385,8 +387,6 @@ export const DATA_OF_METHOD: Readonly<Record<Config['method']['name'], Config['d
 
 export const configSchema = z.strictObject({
   data: dataSchema.prefault({ kind: 'image' }),
-  vjepa2: 'video',
-  vjepa21: 'video',
   method: methodSchema.prefault({ name: 'ijepa' }),
   optimizer: z
     .strictObject({
@@ -395,6 +395,12 @@ export const configSchema = z.strictObject({
       finalLr: z.number().min(0).default(1e-6),
       /** Share of the run over which the rate rises. */
       warmup: share.default(0.1),
+      /**
+       * After that: half a cosine or a line to `finalLr`, no change, or none until the last share `anneal` of the run, in which
+       * it falls on a line. V-JEPA 2 is `constant` first, then a run `from` it is cooled down: `linear` without warm-up.
+       */
+      schedule: z.enum(['cosine', 'linear', 'constant', 'stable']).default('cosine'),
+      anneal: share.default(0.1),
       weightDecay: z.number().min(0).default(0.04),
       finalWeightDecay: z.number().min(0).default(0.4),
       betas: pairOf(z.number().min(0).lt(1)).default([0.9, 0.999]),
@@ -403,13 +409,8 @@ export const configSchema = z.strictObject({
       clip: z.number().min(0).default(0),
       /** Momentum of the moving average, from and to; on a line, or on half a cosine (BYOL, Audio-JEPA, S-JEPA). */
       momentum: pairOf(share).default([0.996, 1]),
+      momentumSchedule: z.enum(['linear', 'cosine']).default('linear'),
       /** The schedules are as long as so many runs; above 1 they do not reach their end. */
-      /**
-       * After that: half a cosine or a line to `finalLr`, no change, or none until the last share `anneal` of the run, in which
-       * it falls on a line. V-JEPA 2 is `constant` first, then a run `from` it is cooled down: `linear` without warm-up.
-       */
-      schedule: z.enum(['cosine', 'linear', 'constant', 'stable']).default('cosine'),
-      anneal: share.default(0.1),
       stretch: z.number().min(1).default(1),
     })
     .prefault({}),
@@ -418,13 +419,14 @@ export const configSchema = z.strictObject({
       batchSize: whole.default(128),
       /** Micro-batches whose gradients are averaged for one update. */
       accumulate: whole.default(1),
-      momentumSchedule: z.enum(['linear', 'cosine']).default('linear'),
       /** Length of the run: one of these. */
       epochs: positive.optional(),
       steps: whole.optional(),
       /** Minutes of training on this machine: the speed of the first steps decides how many steps that is. */
       minutes: positive.optional(),
       seed: z.number().int().min(0).default(0),
+      /** Folder of a run whose last weights this one begins with; its data, schedules and lengths of clips may differ. */
+      from: z.string().optional(),
       /** Steps between two looks at the representation. */
       diagnoseEvery: whole.default(100),
       /** Steps between two online k-NN probes where there are labels. */
@@ -434,8 +436,6 @@ export const configSchema = z.strictObject({
       /** Worker threads that share a batch; default: one a core. */
       workers: whole.optional(),
     })
-      /** Folder of a run whose last weights this one begins with; its data, schedules and lengths of clips may differ. */
-      from: z.string().optional(),
     .prefault({}),
 });
 
