@@ -2,6 +2,7 @@ import { JepaError, UsageError } from '../base/errors.js';
 import type { ImageDataset } from '../data/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { openSampleSplits, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
+import { npyVideoList } from '../hub/video-list-node.js';
 import type { Config } from '../train/config.js';
 import { openEpisodeSplits } from '../train/episodes-node.js';
 
@@ -18,7 +19,12 @@ export function specOf({ data }: Config): SampleSpec {
     case 'image':
       return { ...common, channels: data.channels };
     case 'video':
-      return { ...common, channels: data.channels, sampling: { frames: data.frames, frameStep: data.frameStep } };
+      return withLists({
+        ...common,
+        channels: data.channels,
+        sampling: { frames: data.frames, frameStep: data.frameStep },
+        mix: data.mix,
+      });
     case 'sound':
       return { ...common, sampleRate: data.sampleRate };
     case 'text':
@@ -26,6 +32,13 @@ export function specOf({ data }: Config): SampleSpec {
     default:
       return common;
   }
+}
+
+/** Lists of videos in `.npy` files are read here: data sets know nothing of NumPy. */
+export function withLists(spec: SampleSpec): SampleSpec {
+  const listed = <T extends { readonly source: string }>(what: T): T =>
+    /\.npy$/i.test(what.source) ? { ...what, paths: npyVideoList(what.source) } : what;
+  return spec.kind === 'video' ? { ...listed(spec), ...(spec.mix && { mix: spec.mix.map(listed) }) } : spec;
 }
 
 /** The training and held-out samples that a configuration names. */

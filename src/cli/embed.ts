@@ -2,10 +2,11 @@ import { statSync } from 'node:fs';
 import { wordsOf } from '../data/modality.js';
 import type { Split } from '../data/open-node.js';
 import { formatBytes, formatDuration, formatFixed } from '../report/format.js';
+import { createProgress } from '../report/terminal.js';
 import { type EmbedResult, embed as embedImages } from '../train/embed.js';
 import { openEncoder } from '../train/frozen.js';
 import { type ClipOptions, openFor } from './encoder-data.js';
-import { notice, print, printJson, stages, table } from './output.js';
+import { notice, print, printJson, table } from './output.js';
 
 export interface EmbedCommandOptions extends ClipOptions {
   readonly out: string;
@@ -17,12 +18,12 @@ export interface EmbedCommandOptions extends ClipOptions {
 export async function embed(
   path: string,
   source: string,
-  { out, split, frames, frameStep, json = false }: EmbedCommandOptions,
+  { out, split, frames, frameStep, along, json = false }: EmbedCommandOptions,
 ): Promise<void> {
   const encoder = openEncoder(path, { frames });
-  const dataset = await openFor(path, source, encoder, split, frameStep);
+  const dataset = await openFor(path, source, encoder, split, { frameStep, along });
   const { many } = wordsOf(dataset);
-  const stage = stages();
+  const progress = createProgress({ total: dataset.length, samples: many, stream: process.stderr });
   let result: EmbedResult;
   try {
     result = await embedImages({
@@ -30,10 +31,10 @@ export async function embed(
       dataset,
       out,
       loading: { log: notice },
-      onProgress: (done, total) => stage.update(`${formatFixed(done, 0)} of ${formatFixed(total, 0)} ${many}`),
+      onProgress: (step, total) => progress.update({ step, total }),
     });
   } finally {
-    stage.end();
+    progress.finish();
   }
   if (json) printJson(result);
   else {

@@ -2,18 +2,21 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import type { Dataset } from '../data/dataset.js';
+import { wordsOf } from '../data/modality.js';
 import { openImageFiles, type Split } from '../data/open-node.js';
 import { modalityOf } from '../data/plans.js';
 import { openSampleSplits, openSamples, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import type { Config } from '../train/config.js';
 import type { FrozenEncoder } from '../train/frozen.js';
-import { openConfiguredData, specOf } from './data.js';
+import { openConfiguredData, specOf, withLists } from './data.js';
 
 /** Which clips a published encoder sees. */
 export interface ClipOptions {
   readonly frames?: number;
   readonly frameStep?: number;
+  /** Clips along whole videos. */
+  readonly along?: boolean;
 }
 
 /** Frames of a video from one of a clip to the next, as most evaluations of V-JEPA have it. */
@@ -62,10 +65,11 @@ function specFor(
     throw new UsageError(`${path}: encoders of episodes are read from the run that they belong to`);
   const fitting = { kind, channels: channels as 1 | 3 };
   if (run === undefined)
-    return { ...fitting, source, ...(fitting.kind === 'video' && { sampling: { frames, frameStep } }) };
+    return withLists({ ...fitting, source, ...(fitting.kind === 'video' && { sampling: { frames, frameStep } }) });
   const { options, ...spec } = specOf(readCheckpointMeta(run).config);
   // Options belong to the set that the run named.
-  return { ...spec, ...fitting, source, test: undefined, ...(source === spec.source && { options }) };
+  const named = { ...spec, ...fitting, source, paths: undefined, mix: undefined, test: undefined };
+  return withLists({ ...named, ...(source === spec.source && { options }) });
 }
 
 const SETS_OF_ONE_FILE = /\.(tar|tgz|tar\.gz)$|idx[34]-ubyte(\.gz)?$/;
@@ -76,7 +80,7 @@ export async function openFor(
   source: string,
   encoder: FrozenEncoder,
   split?: Split,
-  frameStep?: number,
+  { frameStep, along }: ClipOptions = {},
 ): Promise<Dataset> {
   const episodes = episodesOf(runOf(path), source);
   if (episodes) return (await openConfiguredData(episodes))[split ?? 'train'];
@@ -85,5 +89,7 @@ export async function openFor(
   if (spec.kind === 'image' && isFile && !SETS_OF_ONE_FILE.test(source)) {
     return openImageFiles([source], { channels: spec.channels });
   }
-  return openSamples(spec, split);
+  if (along && spec.kind !== 'video')
+    throw new UsageError(`--along is for videos; ${path} is an encoder of ${wordsOf({ modality: spec.kind }).many}`);
+  return openSamples({ ...spec, along }, split);
 }

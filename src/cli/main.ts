@@ -249,6 +249,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       '-o, --out <file>',
       '.parquet (paths, classes, vectors) or .npy (vectors; the rest in a .json beside it)',
     )
+    .option('--along', 'clips one after the other along whole videos, instead of one of each')
     .addOption(
       new Option('--split <part>', 'part of a data set that has parts (default: train)').choices(['train', 'test']),
     )
@@ -259,6 +260,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa embed runs/mine photos/ -o photos.parquet', 'for pandas, DuckDB, Polars, ...'],
         ['jepa embed runs/mine photos/ -o photos.npy', 'for NumPy'],
         ['jepa embed runs/vjepa videos/ -o videos.parquet', 'a clip of each video'],
+        ['jepa embed runs/vjepa long.mp4 --along -o long.npy', 'a whole video, clip by clip'],
       ),
     )
     .action(async (encoder: string, data: string, options) =>

@@ -14,7 +14,9 @@ import {
 import { ntuFolder } from './skeleton/folder-node.js';
 import { splitByHash } from './split.js';
 import { textFolder } from './text/folder-node.js';
+import { clipsAlong } from './video/along.js';
 import { clipDataset } from './video/clips.js';
+import { mixVideos, type VideoDataset } from './video/dataset.js';
 import { VIDEO_EXTENSIONS } from './video/files-node.js';
 import { openVideoFiles } from './video/open-node.js';
 import type { ClipSampling } from './video/sampling.js';
@@ -33,10 +35,22 @@ export interface SampleSpec {
   readonly cache?: CacheOptions;
   /** Of videos. */
   readonly sampling?: ClipSampling;
+  /** Videos that a list names which was read elsewhere (an `.npy` file); `source` is that list. */
+  readonly paths?: readonly string[];
+  /** Further videos to learn from, and how much they make up beside those of `source`, whose weight is 1. */
+  readonly mix?: readonly VideoShare[];
+  /** Clips one after the other along every video, instead of one. */
+  readonly along?: boolean;
   /** Of sound; its own rate by default. */
   readonly sampleRate?: number;
   /** Of `.txt` files. */
   readonly split?: 'paragraphs' | 'lines' | 'file';
+}
+
+export interface VideoShare {
+  readonly source: string;
+  readonly paths?: readonly string[];
+  readonly weight: number;
 }
 
 /** Both parts of a data set of any modality. */
@@ -72,10 +86,15 @@ export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'tr
     case 'image':
       return openDataset({ ...imageSpec(spec), split: part });
     case 'video': {
-      const videos = isProcedural
-        ? await proceduralVideos(source, { ...options, channels }, part)
-        : await openVideoFiles({ path: source, split: part, channels, cache });
-      return clipDataset(videos, sampling);
+      const open = (what: Pick<VideoShare, 'source' | 'paths'>): Promise<VideoDataset> =>
+        what.source.startsWith(PROCEDURAL)
+          ? proceduralVideos(what.source, { ...(what.source === source && options), channels }, part)
+          : openVideoFiles({ path: what.source, paths: what.paths, split: part, channels, cache });
+      const own = await open(spec);
+      const { mix = [], along = false } = part === 'train' ? spec : { along: spec.along };
+      const others = await Promise.all(mix.map(async (share) => ({ videos: await open(share), weight: share.weight })));
+      const videos = others.length > 0 ? mixVideos([{ videos: own, weight: 1 }, ...others]) : own;
+      return along ? clipsAlong(videos, sampling) : clipDataset(videos, sampling);
     }
     case 'sound':
       if (isProcedural) return proceduralSounds(source, options, part);
@@ -91,7 +110,7 @@ export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'tr
 async function testPart(spec: SampleSpec): Promise<Dataset | undefined> {
   const { source, kind } = spec;
   if (source.startsWith(PROCEDURAL)) return openSamples(spec, 'test');
-  if (kind !== 'video' || !(await stat(`${source}/train`).catch(() => undefined))) return undefined;
+  if (kind !== 'video' || spec.paths || !(await stat(`${source}/train`).catch(() => undefined))) return undefined;
   return openSamples(spec, 'test');
 }
 

@@ -281,7 +281,7 @@ const dataSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({
     kind: z.literal('video'),
-    /** `procedural:motions` and the like, or the path of a folder of videos, a list or one video. */
+    /** `procedural:motions` and the like, or the path of a folder of videos, a list (.csv, .txt, .npy) or one video. */
     source: z.string().default('procedural:motions'),
     /** Frames of a clip, and how far apart they are in the video. */
     frames: whole.default(16),
@@ -292,6 +292,8 @@ const dataSchema = z.discriminatedUnion('kind', [
     /** How training clips and those of evaluation are cropped and normalised (`clipTransformSchema`). */
     view: plain.optional(),
     evaluation: plain.optional(),
+    /** Further videos to learn from, by weight: that of `source` is 1. */
+    mix: z.array(z.strictObject({ source: z.string(), weight: positive.default(1) })).optional(),
     ...common,
   }),
   z.strictObject({

@@ -18,6 +18,8 @@ export interface VideoSpec extends Partial<VideoDecode> {
    * folders that hold a picture a frame (the same way), a list (`.csv`, `.txt`) or one video.
    */
   readonly path: string;
+  /** Videos by their paths: what a list that was read elsewhere names; `path` is that list. */
+  readonly paths?: readonly string[];
   /** Which part, where the data come in parts; `train` by default. */
   readonly split?: 'train' | 'test';
   /** `none` ignores class folders and the labels of lists. */
@@ -38,7 +40,11 @@ const TEST_NAMES = ['test', 'val', 'validation', 'valid'];
  */
 export async function openVideoFiles(what: string | VideoSpec): Promise<VideoDataset> {
   const spec = typeof what === 'string' ? { path: what } : what;
-  const { path, split = 'train' } = spec;
+  const { path, paths, split = 'train' } = spec;
+  if (paths && split === 'train') return videoFiles(filesOf(path, paths, spec));
+  if (/\.npy$/i.test(path) && !paths) {
+    throw new JepaError(`${path}: read the list with npyVideoList and give its paths`);
+  }
   const info = await stat(path).catch(() => undefined);
   if (!info) throw new JepaError(`${path}: there is no such file or folder; give a folder of videos or a list of them`);
   if (!info.isDirectory()) {
