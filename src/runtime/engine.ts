@@ -6,11 +6,14 @@ import type { Engine } from './program.js';
 export interface EngineOptions {
   /** Default: `cpu` in Node, `wasm` in a browser. */
   readonly backend?: Backend;
-  /** Threads of the CPU backend that share a batch. Default: one a core. */
+  /** Threads of the CPU backend that share a batch, at most 256. Default: one a core. */
   readonly workers?: number;
 }
 
-/** Starts an engine. Close it when done. */
+/** A slip of the keyboard should not start thousands of threads. */
+const MOST_WORKERS = 256;
+
+/** Starts an engine. Close it when done. Throws a `JepaError` for numbers of workers that cannot be. */
 export async function createEngine({
   backend = inNode ? 'cpu' : 'wasm',
   workers,
@@ -19,8 +22,8 @@ export async function createEngine({
   if (!inNode) throw new JepaError('engine: the cpu backend runs in Node; a browser has wasm and webgpu');
   const { availableParallelism } = await importInNode<typeof import('node:os')>('node:os');
   const count = workers ?? availableParallelism();
-  if (!Number.isInteger(count) || count < 1)
-    throw new JepaError(`engine: workers must be a positive whole number, not ${workers}`);
+  if (!Number.isInteger(count) || count < 1 || count > MOST_WORKERS)
+    throw new JepaError(`engine: workers must be a whole number from 1 to ${MOST_WORKERS}, not ${workers}`);
   const { createCpuEngine } = await importInNode<typeof import('./engine-cpu-node.js')>('./engine-cpu-node.js');
   return createCpuEngine(count);
 }
