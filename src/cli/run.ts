@@ -66,8 +66,6 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
   }
   const data = await openConfiguredData(config);
   const { train: samples, test } = data;
-  withFileErrors('create', folder, () => mkdirSync(folder, { recursive: true }));
-  writeFileAtomic(join(folder, 'config.yaml'), configText(config));
   const opening = (performance.now() - started) / 1000;
 
   const progress = createProgress({ stream: process.stderr, samples: wordsOf(samples).many });
@@ -88,14 +86,16 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
       signal: interrupts.signal,
       events: {
         onStart({ step, distribution, parameters }) {
+          // Not before: a run that cannot start leaves nothing behind.
+          withFileErrors('create', folder, () => mkdirSync(folder, { recursive: true }));
+          writeFileAtomic(join(folder, 'config.yaml'), configText(config));
           const from = run.resume ? `going on after step ${formatFixed(step, 0)}; ` : '';
           const size = parameters < 1e5 ? formatFixed(parameters, 0) : `${formatNumber(parameters / 1e6)} million`;
           progress.log(`${from}${size} parameters, ${distribution}`);
         },
         onStep: ({ step, totalSteps, loss, samplesPerSecond, etaSeconds }) =>
           progress.update({ step, total: totalSteps || undefined, loss, samplesPerSecond, etaSeconds }),
-        onDiagnosis: ({ step, rankme, width, featureStd, meanCosine, verdict, message }) =>
-          progress.update({ step, rankme, width, featureStd, meanCosine, verdict: { verdict, message } }),
+        onDiagnosis: ({ verdict, message, ...signs }) => progress.update({ ...signs, verdict: { verdict, message } }),
         onProbe: ({ step, knn }) => progress.update({ step, knn }),
         onNotice: (line) => progress.log(line),
       },

@@ -46,6 +46,8 @@ export interface ProgressUpdate {
   readonly width?: number;
   readonly featureStd?: number;
   readonly meanCosine?: number;
+  readonly energyMatched?: number;
+  readonly energyShuffled?: number;
   /** Online probe, per cent. */
   readonly knn?: number;
   readonly verdict?: Diagnosis;
@@ -188,13 +190,20 @@ function lossText(loss: number): string {
 }
 
 function diagnostics(state: ProgressUpdate, colors: Colors): (Piece | undefined)[] {
-  const { rankme, width, featureStd, meanCosine, knn } = state;
+  const { rankme, width, featureStd, meanCosine, energyMatched, energyShuffled, knn } = state;
   const ofWidth = width === undefined ? '' : `/${width}`;
   return [
     named('rank', rankme === undefined ? undefined : `${formatFixed(rankme, rankme < 10 ? 1 : 0)}${ofWidth}`, colors),
     named('k-NN', knn === undefined ? undefined : `${formatFixed(knn, 1)} %`, colors),
     named('spread', featureStd === undefined ? undefined : formatFixed(featureStd, 2), colors),
     named('cosine', meanCosine === undefined ? undefined : formatFixed(meanCosine, 2), colors),
+    named(
+      'energy',
+      energyMatched === undefined || energyShuffled === undefined
+        ? undefined
+        : `${formatNumber(energyMatched, 2)}/${formatNumber(energyShuffled, 2)}`,
+      colors,
+    ),
   ];
 }
 

@@ -10,7 +10,7 @@ import type { DataFacts } from './facts.js';
 /**
  * Checkpoints: `state-<step>.safetensors` (weights by name, optimizer state as `slot/<name>/<parameter>`, `memory/<name>`) and
  * `state-<step>.json`, written after it. A step counts once its JSON file is there, so that a run killed at any moment
- * leaves the last complete one. Older steps are removed afterwards.
+ * leaves the last complete one. Older steps, and what a killed process left half written, are removed afterwards.
  */
 export interface CheckpointMeta {
   readonly format: 1;
@@ -19,6 +19,8 @@ export interface CheckpointMeta {
   readonly totalSteps: number;
   /** Where the loader goes on. */
   readonly position: { readonly epoch: number; readonly step: number };
+  /** Length of the training data, which their order follows from. */
+  readonly samples?: number;
   /** Worker threads: another number sums in another order. */
   readonly workers: number;
   readonly backend: string;
@@ -52,7 +54,8 @@ export function saveCheckpoint(folder: string, { meta, weights, slots, memory }:
   );
   writeFileAtomic(join(folder, `${name(meta.step)}.json`), `${JSON.stringify(meta, null, 2)}\n`);
   for (const file of fs.readdirSync(folder)) {
-    const match = /^state-(\d+)\.(json|safetensors)$/.exec(file);
+    // Files of earlier steps, and those that a killed process was writing.
+    const match = /^state-(\d+)\.(json|safetensors)$|^\.state-\d+\..*\.tmp$/.exec(file);
     if (match && Number(match[1]) !== meta.step) fs.rmSync(join(folder, file), { force: true });
   }
 }

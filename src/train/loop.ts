@@ -52,8 +52,9 @@ export interface DiagnosisInfo extends Diagnosis {
   readonly rankme: number;
   readonly width: number;
   readonly meanCosine: number;
-  readonly energyMatched: number;
-  readonly energyShuffled: number;
+  /** Errors of prediction on a sample's own targets and on those of other samples; where a batch has several. */
+  readonly energyMatched?: number;
+  readonly energyShuffled?: number;
 }
 
 export interface TrainEvents {
@@ -182,6 +183,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         step,
         totalSteps: totalSteps ?? 0,
         position: loader.position,
+        samples: dataset.length,
         workers: engine.workers,
         backend: engine.backend,
         seconds: elapsed(),
@@ -200,6 +202,12 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
     const represent = await encoderProgram(engine, state, method.encoder);
     let last: DiagnosisInfo | undefined;
 
+    const atStart = checkpoint?.meta.samples ?? dataset.length;
+    if (atStart !== dataset.length) {
+      events.onNotice?.(
+        `${dataset.name}: ${dataset.length} samples, ${atStart} when the run was started; they come in another order from here on`,
+      );
+    }
     events.onStart?.({ step, totalSteps, distribution: program.distribution, parameters: setup.parameters });
     const random = createRandom(settings.seed, 'steps');
     let interrupted = false;

@@ -103,15 +103,16 @@ export async function encodeSamples(program: Program, samples: Feeds): Promise<H
 
 /**
  * Mean squared error of predictions against their own targets and against those of other samples of the batch: the
- * energies of matched and shuffled pairs.
+ * energies of matched and shuffled pairs. A batch of one has no other samples: undefined.
  */
 export async function pairEnergies(
   program: Program,
   feeds: Feeds,
   random: Random,
-): Promise<{ energyMatched: number; energyShuffled: number }> {
+): Promise<{ energyMatched: number; energyShuffled: number } | undefined> {
   const { prediction, target } = (await program.run(feeds)).outputs;
   const batch = prediction.shape[0];
+  if (batch < 2) return undefined;
   const row = prediction.data.length / batch;
   // A random cycle: every sample meets another one's target.
   const order = random.permutation(batch);

@@ -84,11 +84,13 @@ test('two lines are redrawn in place', () => {
     knn: 61.24,
     featureStd: 0.88,
     meanCosine: 0.081,
+    energyMatched: 0.1312,
+    energyShuffled: 0.46,
     verdict,
   });
   assert.deepEqual(screen.lines, [
     `${'━'.repeat(14)}${'─'.repeat(14)}  step 1,200/2,400  50 %  loss 0.1250  1:15 left  1,726 images/s`,
-    '● healthy  rank 74/192  k-NN 61.2 %  spread 0.88  cosine 0.08',
+    '● healthy  rank 74/192  k-NN 61.2 %  spread 0.88  cosine 0.08  energy 0.13/0.46',
   ]);
   progress.finish();
   assert.equal(screen.lines.at(-1), '');
