@@ -1,14 +1,22 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../base/atomic.js';
+import { createRandom } from '../base/random.js';
+import type { EpisodeDataset } from '../data/episodes/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
+import { initialValues } from '../nn/weights.js';
 import { formatClock, formatFixed } from '../report/format.js';
 import { type NextStep, type WrittenFile, writeReport } from '../report/index.js';
 import { severityOf } from '../report/verdict.js';
+import type { State } from '../runtime/index.js';
+import { scalingOf } from '../train/build.js';
 import { exportOnnx } from '../train/export.js';
 import { trainedEncoder } from '../train/frozen.js';
 import { type ProbeResult, probe, probePercents } from '../train/probe.js';
+import { openLatentWorld } from '../world/latent.js';
+import { probeStates } from '../world/measure.js';
+import { isWorldModel, type WorldModelMethod } from '../world/world-model.js';
 import { bold, mark, print, printJson, stages, table } from './output.js';
 import { runReport } from './report.js';
 import type { TrainedRun } from './run.js';
@@ -27,6 +35,12 @@ interface RunResult extends Partial<ReturnType<typeof probePercents>> {
   readonly verdict?: string;
   readonly rankme?: number;
   readonly width?: number;
+  /** Of world models: numbers of the world's state told from states of the model, held out; beside random weights. */
+  readonly states?: {
+    readonly r2: number;
+    readonly rmse: number;
+    readonly random: { readonly r2: number; readonly rmse: number };
+  };
 }
 
 /** Ends a trained run: probes, export, report, `result.json`, and what a person wants to know on stdout. Ends the engine. */
@@ -34,6 +48,7 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
   const { folder, trained, config, data } = run;
   const stage = stages();
   let probes: ProbeResult | undefined;
+  let states: RunResult['states'];
   try {
     if (options.probe) {
       const encoder = await trainedEncoder(trained, config, run.name);
@@ -49,6 +64,10 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
           loading: { threads: config.data.threads, maxCorrupt: config.data.maxCorrupt },
           onStage: (what) => stage.show(`probing ${what}`),
         });
+      }
+      if (isWorldModel(trained.method)) {
+        stage.show('where things are, told from states');
+        states = await statesTold(run, trained.method);
       }
       stage.show('writing encoder.onnx');
       exportOnnx(encoder, join(folder, 'encoder.onnx'));
@@ -71,12 +90,33 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
     ...(probes && probePercents(probes)),
     seconds: Math.round(run.seconds * 10) / 10,
     steps: trained.steps,
+    ...(states && { states }),
     ...(last && { verdict: last.verdict, rankme: last.rankme, width: last.width }),
   };
   // Written last: it says that the run is complete.
   writeFileAtomic(join(folder, 'result.json'), `${JSON.stringify(result, null, 2)}\n`);
   if (options.json) printJson({ folder, ...result });
   else show(run, result, options);
+}
+
+/** What the model knows of where things are, beside the same with random weights. */
+async function statesTold(
+  { config, data, trained }: TrainedRun,
+  method: WorldModelMethod,
+): Promise<RunResult['states']> {
+  const { engine, facts } = trained;
+  const parts = [data.train, data.test] as [EpisodeDataset, EpisodeDataset];
+  if (parts[0].shape.state === 0) return undefined;
+  const told = async (state: State) => {
+    const model = await openLatentWorld(engine, state, method, scalingOf(config, facts));
+    const { r2, rmse } = await probeStates(model, ...parts);
+    await model.close();
+    return { r2, rmse };
+  };
+  const random = createRandom(config.train.seed, 'random encoder');
+  const fresh = new Map(method.trained.flatMap((module) => [...initialValues(module, random)]));
+  const parameters = method.trained.flatMap(({ tensors }) => [...tensors.values()]);
+  return { ...(await told(trained.state)), random: await told(await engine.createState(parameters, fresh)) };
 }
 
 function show(run: TrainedRun, result: RunResult, { probe: isProbed }: FinishOptions): void {
@@ -104,6 +144,25 @@ function show(run: TrainedRun, result: RunResult, { probe: isProbed }: FinishOpt
           row('random weights', random),
         ],
         [1, 2, 3],
+      ),
+    );
+  }
+  if (result.states) {
+    const { states } = result;
+    const row = (name: string, { r2, rmse }: typeof states.random): string[] => [
+      name,
+      formatFixed(r2, 3),
+      formatFixed(rmse, 2),
+    ];
+    print();
+    print(
+      table(
+        [
+          ['where things are, told linearly from states', 'R2', 'error'],
+          row('this model', states),
+          row('random weights', states.random),
+        ],
+        [1, 2],
       ),
     );
   }
@@ -143,7 +202,9 @@ function nextSteps({ folder, name, config, data }: TrainedRun): NextStep[] {
   const isGiven = config.data.source === 'glyphs' || config.data.source.startsWith(PROCEDURAL);
   const encoder = config.method.encoder;
   const isVit = isImages && 'kind' in encoder && encoder.kind === 'vit';
+  const isWorld = config.method.name === 'world-model';
   const steps: (NextStep | false)[] = [
+    isWorld && { what: 'Reach goals by planning with it', command: `jepa plan ${folder} --episodes 100` },
     { what: `Turn ${many} into vectors`, command: `jepa embed ${folder} ${own}/ --out ${own}.parquet` },
     isImages && { what: 'Find the images most like one', command: `jepa search ${folder} photos/ --like one.png` },
     isVit && { what: 'Take the encoder to a web page (transformers.js)', command: `jepa export ${folder} --out web/` },
@@ -153,10 +214,11 @@ function nextSteps({ folder, name, config, data }: TrainedRun): NextStep[] {
         what: 'Learn for longer',
         command: `jepa train ${join(folder, 'config.yaml')} train.minutes=60`,
       },
-    isGiven && {
-      what: `Learn from ${many} of your own`,
-      command: isImages ? 'jepa train images data.source=photos/' : `jepa train ${name} data.source=${own}/`,
-    },
+    isGiven &&
+      !isWorld && {
+        what: `Learn from ${many} of your own`,
+        command: isImages ? 'jepa train images data.source=photos/' : `jepa train ${name} data.source=${own}/`,
+      },
   ];
   return steps.filter((step) => step !== false);
 }

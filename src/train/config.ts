@@ -209,6 +209,15 @@ const methodSchema = z.discriminatedUnion('name', [
           width: whole.default(512),
         }),
         vitEncoder,
+        /** Patches by themselves, then all together: no convolution, which is what a processor is slow at. */
+        z.strictObject({
+          kind: z.literal('patches'),
+          patchSize: whole.default(5),
+          /** Widths of the layers of a patch, and of those of the whole picture. */
+          widths: z.array(whole).min(1).default([64, 64, 16]),
+          hidden: z.array(whole).default([256]),
+          width: whole.default(128),
+        }),
         /** Of numbers of states. */
         z.strictObject({
           kind: z.literal('mlp'),

@@ -4,7 +4,7 @@ import { ACTIONS, OBSERVATIONS, OTHERS } from '../data/episodes/preparation.js';
 import { straightening } from '../energy/dynamics.js';
 import { EB_QUADRATURE, randomDirections, sigreg } from '../energy/sigreg.js';
 import { mulDims } from '../graph/dims.js';
-import { add, mul } from '../graph/ops/elementwise.js';
+import { add, mul, relu } from '../graph/ops/elementwise.js';
 import { mseLoss } from '../graph/ops/losses.js';
 import { concat, expandDims, narrow, reshape, transpose } from '../graph/ops/move.js';
 import { mean } from '../graph/ops/reduce.js';
@@ -12,6 +12,7 @@ import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import type { Encoder, Method, MethodBatch } from '../methods/method.js';
 import { gruPredictor, gruSpec } from '../nn/gru.js';
 import { type ImpalaConfig, impala, impalaSpec, STATE_NORM_EPS } from '../nn/impala.js';
+import { cutPatches } from '../nn/patches.js';
 import { reluStack, reluStackSpec } from '../nn/stacks.js';
 import { norm, normSpec } from '../nn/transformer.js';
 import { type VitConfig, vit, vitSpec } from '../nn/vit.js';
@@ -34,6 +35,14 @@ import { type StatesPredictor, stateOf, stepsError, unrollSteps, vectorOf } from
 export type StateEncoder =
   | ({ readonly kind: 'impala' } & Pick<ImpalaConfig, 'widths' | 'blocks' | 'width'>)
   | { readonly kind: 'vit'; readonly vit: VitConfig }
+  /** Every patch through layers of its own, then all of them through layers of the whole picture. */
+  | {
+      readonly kind: 'patches';
+      readonly patchSize: number;
+      readonly widths: readonly number[];
+      readonly hidden: readonly number[];
+      readonly width: number;
+    }
   /** Of numbers of states. */
   | { readonly kind: 'mlp'; readonly hidden: readonly number[]; readonly width: number };
 
@@ -86,18 +95,31 @@ function encoderSpec({ encoder, observation }: WorldModelConfig): ModuleSpec {
       return new Map(impalaSpec(impalaConfig(encoder, observation)));
     case 'vit':
       return new Map([...vitSpec(encoder.vit), ...ownNorm]);
+    case 'patches': {
+      const [channels, ...size] = pictureOf(observation);
+      const { patchSize, widths, hidden, width } = encoder;
+      const patches = size.map((side) => Math.floor(side / patchSize)).reduce((a, b) => a * b);
+      return new Map([
+        ...reluStackSpec('patch.', [channels * patchSize ** 2, ...widths]),
+        ...reluStackSpec('mlp.', [patches * widths[widths.length - 1], ...hidden, width]),
+        ...ownNorm,
+      ]);
+    }
     case 'mlp':
       return new Map([...reluStackSpec('mlp.', [sizeOf(observation), ...encoder.hidden, encoder.width]), ...ownNorm]);
   }
+}
+
+function pictureOf(observation: readonly number[]): readonly number[] {
+  if (observation.length === 3) return observation;
+  throw new JepaError('world model: this encoder sees pictures; numbers of states need method.encoder.kind=mlp');
 }
 
 function impalaConfig(
   { widths, blocks, width }: Extract<StateEncoder, { kind: 'impala' }>,
   observation: readonly number[],
 ): ImpalaConfig {
-  const [channels, height, across] = observation;
-  if (observation.length !== 3)
-    throw new JepaError('world model: an impala encoder sees pictures; states of numbers need method.encoder.kind=mlp');
+  const [channels, height, across] = pictureOf(observation);
   return { picture: [channels, height, across], widths, blocks, width, finalNorm: true };
 }
 
@@ -139,6 +161,14 @@ export function encodeStates(x: Tensor, w: Weights, { encoder, observation }: Wo
       return impala(x, w, impalaConfig(encoder, observation));
     case 'vit':
       return normed(mean(vit(x, w, encoder.vit), 1));
+    case 'patches': {
+      const { patchSize, widths, hidden } = encoder;
+      const cut = cutPatches(x, [patchSize, patchSize]);
+      const [rows, patches, values] = cut.shape;
+      const each = relu(reluStack(reshape(cut, [mulDims(rows, patches), values]), under(w, 'patch.'), widths.length));
+      const together = reshape(each, [rows, mulDims(patches, widths[widths.length - 1])]);
+      return normed(reluStack(together, under(w, 'mlp.'), hidden.length + 1));
+    }
     case 'mlp':
       return normed(reluStack(x, under(w, 'mlp.'), encoder.hidden.length + 1));
   }
