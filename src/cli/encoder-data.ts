@@ -6,6 +6,7 @@ import { wordsOf } from '../data/modality.js';
 import { openImageFiles, type Split } from '../data/open-node.js';
 import { modalityOf } from '../data/plans.js';
 import { openSampleSplits, openSamples, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
+import type { ClipSampling } from '../data/video/sampling.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import type { Config } from '../train/config.js';
 import type { FrozenEncoder } from '../train/frozen.js';
@@ -37,8 +38,28 @@ export async function dataFor(
   return openConfiguredData(readCheckpointMeta(run).config);
 }
 
+/** Several clips of each video, one from each of as many equal parts of it. */
+export async function severalClips(
+  path: string,
+  encoder: FrozenEncoder,
+  named: string | undefined,
+  clips: number,
+  frameStep?: number,
+): Promise<readonly SampleSplits[]> {
+  const run = runOf(path);
+  const spec =
+    named === undefined && run !== undefined
+      ? specOf(readCheckpointMeta(run).config)
+      : specFor(path, encoder, named as string, frameStep);
+  if (spec.kind !== 'video') throw new UsageError('--clips and --views are for videos');
+  const sampling = spec.sampling as ClipSampling;
+  return Promise.all(
+    Array.from({ length: clips }, (_, which) => openSampleSplits({ ...spec, sampling: { ...sampling, clips, which } })),
+  );
+}
+
 /** The folder with the checkpoint of a run; undefined where an encoder is none of ours. */
-const runOf = (path: string): string | undefined =>
+export const runOf = (path: string): string | undefined =>
   [path, join(path, 'checkpoint')].find((folder) => existsSync(folder) && latestCheckpoint(folder) !== undefined);
 
 /** The configuration of a run on episodes, with other episodes where some are named. */

@@ -203,12 +203,15 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .description('measure what a frozen encoder knows, beside its raw input and random weights')
     .argument('<encoder>', ENCODER)
     .argument('[data]', 'labelled images, videos, ... (default: those that the run trained on)')
+    .option('--clips <number>', 'clips of each video that the attentive probe sees (default: its middle)', whole)
+    .option('--views <number>', 'crops of a test clip that the attentive probe averages over (default: 1)', whole)
     .option('--seed <number>', 'seed of random weights and of the draws of few labels (default: 0)', whole)
     .option('--draws <number>', 'draws of few labels; 0 leaves that part out (default: 3)', whole)
     .option(...JSON_OPTION)
     .addHelpText(
       'after',
       examples(
+        ['jepa probe runs/vjepa videos/ --clips 2 --views 3', 'as V-JEPA is evaluated'],
         ['jepa probe runs/quickstart', 'linear probe, nearest neighbours, few labels, rank'],
         ['jepa probe ijepa_vith14/ imagenet/ --json', 'a Hugging Face model on other images'],
       ),

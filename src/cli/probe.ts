@@ -1,14 +1,22 @@
+import { UsageError } from '../base/errors.js';
 import { type ModalityWords, wordsOf } from '../data/modality.js';
 import { modalityOf } from '../data/plans.js';
 import { formatFixed } from '../report/format.js';
+import { createEngine } from '../runtime/index.js';
+import { loadCheckpoint } from '../train/checkpoint.js';
+import { type ForecastScores, forecastScores } from '../train/forecast.js';
 import { openEncoder } from '../train/frozen.js';
 import { probe as measure, type ProbeResult, probePercents, type SourceScores } from '../train/probe.js';
-import { type ClipOptions, dataFor } from './encoder-data.js';
+import type { Score } from '../train/score.js';
+import { type ClipOptions, dataFor, runOf, severalClips } from './encoder-data.js';
 import { bold, dim, print, printJson, stages, table } from './output.js';
 
 export interface ProbeCommandOptions extends ClipOptions {
   readonly seed?: number;
   readonly draws?: number;
+  /** Clips of each video that the attentive probe sees, and crops of test clips that it averages over. */
+  readonly clips?: number;
+  readonly views?: number;
   readonly json?: boolean;
 }
 
@@ -16,20 +24,51 @@ export interface ProbeCommandOptions extends ClipOptions {
 export async function probe(
   path: string,
   named: string | undefined,
-  { seed, draws, frames, frameStep, json = false }: ProbeCommandOptions,
+  { seed, draws, frames, frameStep, clips: count, views, json = false }: ProbeCommandOptions,
 ): Promise<void> {
   const encoder = openEncoder(path, { frames });
   const { train, test } = await dataFor(path, encoder, named, frameStep);
   const attentive = modalityOf(encoder.preparation) === 'video';
+  if (!attentive && (count ?? views) !== undefined) throw new UsageError('--clips and --views are for videos');
+  const clips = count === undefined ? undefined : await severalClips(path, encoder, named, count, frameStep);
   const stage = stages();
+  const engine = await createEngine();
   let result: ProbeResult;
+  let forecasts: ForecastScores | undefined;
   try {
-    result = await measure({ encoder, train, test, seed, draws, attributes: true, attentive, onStage: stage.show });
+    const asked = { engine, train, test, seed, onStage: stage.show };
+    result = await measure({ ...asked, encoder, draws, clips, views, attributes: true, attentive });
+    const run = runOf(path);
+    if (run !== undefined) forecasts = await forecastScores({ ...asked, run: loadCheckpoint(run) });
   } finally {
     stage.end();
+    await engine.close();
   }
-  if (json) printJson(plain(path, result));
-  else show(path, result, wordsOf(train));
+  if (json) printJson({ ...plain(path, result), ...(forecasts && { forecasts }) });
+  else {
+    show(path, result, wordsOf(train));
+    if (forecasts) showForecasts(forecasts);
+  }
+}
+
+/** Errors by distance in time, and what probes find in predictions, beside persistence and the future itself. */
+function showForecasts({ future, trained, random }: ForecastScores): void {
+  const number = (value: number): string => value.toPrecision(3);
+  const percent = (score: Score | undefined): string[] => (score ? [formatFixed(100 * score.accuracy, 1)] : []);
+  const classes = trained[0].classes !== undefined;
+  const head = ['moments ahead', 'error', 'of persistence'];
+  if (classes) head.push('% of prediction', 'of persistence', 'of random weights', 'of the future itself');
+  const rows = trained.map(({ moments, predicted, persisted, classes: found }, h) => [
+    String(moments),
+    number(predicted),
+    number(persisted),
+    ...percent(found?.prediction),
+    ...percent(found?.persistence),
+    ...percent(random[h].classes?.prediction),
+    ...percent(found?.target),
+  ]);
+  print(`\nForecasts from ${future.context} moments, ${future.segment} at a time`);
+  print(table([head, ...rows], Array.from(head.keys())));
 }
 
 function show(path: string, result: ProbeResult, { many, raw: rawName }: ModalityWords): void {
@@ -76,7 +115,7 @@ function show(path: string, result: ProbeResult, { many, raw: rawName }: Modalit
 }
 
 /** Everything as values that JSON can hold; accuracies at the top are per cent, shares inside. */
-function plain(path: string, result: ProbeResult): unknown {
+function plain(path: string, result: ProbeResult): object {
   const { testFeatures: _, encoder, raw, random, ...rest } = result;
   const scores = ({ linear, knn, attentive, ...more }: SourceScores): unknown => {
     const { predictions: _, confusion: __, perClass, ...of } = linear;

@@ -1,10 +1,11 @@
-import { JepaError } from '../base/errors.js';
+import { JepaError, UsageError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
+import type { PreparationInput } from '../data/plans.js';
+import { averageScores } from '../eval/clips.js';
 import { add, mul, sub } from '../graph/ops/elementwise.js';
 import { crossEntropy } from '../graph/ops/losses.js';
-import { argmax } from '../graph/ops/reduce.js';
 import { constant, input, scope, type Tensor } from '../graph/tensor.js';
 import { type Encoder, encoderInputs, type Inputs } from '../methods/method.js';
 import { classifierConfig, classifierSpec, classify, poolerConfig } from '../nn/attentive.js';
@@ -56,6 +57,19 @@ export interface AttentiveOptions {
   readonly loading?: Pick<FeatureOptions, 'threads' | 'maxCorrupt' | 'log'>;
   /** Told of what is left out. */
   readonly note?: (line: string) => void;
+  /**
+   * Several clips of the same videos, in the same order, instead of the one of `train` and `test`: each is encoded by itself, and
+   * the probe sees the tokens of all of them side by side (V-JEPA: 2 or 8 clips).
+   */
+  readonly clips?: readonly Parts[];
+  /** Crops of a test clip, along its longer side, whose probabilities are averaged; 1 by default. */
+  readonly views?: number;
+}
+
+/** The two parts of a data set. */
+export interface Parts {
+  readonly train: Dataset;
+  readonly test: Dataset;
 }
 
 /** Numbers of tokens kept in memory, at most: a gigabyte. */
@@ -70,20 +84,22 @@ export async function attentiveProbe(
   frozen: FrozenEncoder,
   train: Dataset & { readonly labels: Int32Array },
   test: Dataset,
-  { source, classes, seed, loading, note, ...options }: AttentiveOptions,
+  { source, classes, seed, loading, note, clips = [{ train, test }], views = 1, ...options }: AttentiveOptions,
 ): Promise<{ readonly predictions: Int32Array; readonly indices: Int32Array }> {
   const settings = { ...ATTENTIVE_DEFAULTS, ...options.settings };
   const { encoder } = frozen;
   const tokensOf = (inputs: Inputs): Tensor =>
     source === 'tokens' ? encoder.tokens(inputs) : patchesOf(encoder, inputs);
-  const each = sizeOf(tokensOf(encoderInputs(encoder)).shape.slice(1) as number[]);
+  const each = clips.length * sizeOf(tokensOf(encoderInputs(encoder)).shape.slice(1) as number[]);
   const kept = Math.max(1, Math.floor(MOST_NUMBERS / each));
   if (train.length > kept) note?.(`attentive probe: trained on ${kept} of ${train.length} samples, for want of memory`);
   const spread = Int32Array.from({ length: Math.min(kept, train.length) }, (_, i) =>
     Math.floor((i * train.length) / Math.min(kept, train.length)),
   );
   const own = subset(train, spread);
-  const seen = await tokenRows(engine, frozen, own, tokensOf, loading);
+  const { preparation } = frozen;
+  const sights = clips.map((clip) => ({ dataset: subset(clip.train, spread), preparation }));
+  const seen = await keptTokens(tokenBatches(engine, frozen, sights, tokensOf, loading), own.length);
   const labels = seen.indices.map((i) => own.labels[i]);
   const [n, count, width] = seen.tokens.shape;
 
@@ -151,65 +167,141 @@ export async function attentiveProbe(
   } finally {
     await program.close();
   }
-  const decide = await engine.compile(
-    { name: 'attentive probe: classes', outputs: { classes: argmax(logits, 1) } },
-    state,
-  );
-  const asked = await tokenRows(engine, frozen, test, tokensOf, loading, async (some) => {
-    return (await decide.run({ tokens: some })).outputs.classes as HostTensor<'int32'>;
-  });
-  await decide.close();
-  return { predictions: asked.classes, indices: asked.indices };
+  const decide = await engine.compile({ name: 'attentive probe: classes', outputs: { logits } }, state);
+  const predictions: number[] = [];
+  const indices: number[] = [];
+  try {
+    const looks = viewsOf(preparation, views).flatMap((view) =>
+      clips.map((clip) => ({ dataset: clip.test, preparation: view })),
+    );
+    for await (const batch of tokenBatches(engine, frozen, looks, tokensOf, loading)) {
+      const scores: HostTensor<'float32'>[] = [];
+      for (let view = 0; view < views; view++) {
+        const some = sideBySide(batch.tokens.slice(view * clips.length, (view + 1) * clips.length));
+        scores.push((await decide.run({ tokens: some })).outputs.logits as HostTensor<'float32'>);
+      }
+      predictions.push(...bestOf(averageScores(scores)));
+      indices.push(...batch.indices);
+    }
+  } finally {
+    await decide.close();
+  }
+  return { predictions: Int32Array.from(predictions), indices: Int32Array.from(indices) };
 }
 
-interface TokenRows {
-  /** [samples, tokens, width]; empty where they were handed on. */
-  readonly tokens: HostTensor<'float32'>;
-  readonly indices: Int32Array;
-  readonly classes: Int32Array;
+/** Samples of a data set as one way of preparing them shows them. */
+interface Sight {
+  readonly dataset: Dataset;
+  readonly preparation: PreparationInput;
 }
 
-/** Tokens of a data set, kept or handed on batch by batch. */
-async function tokenRows(
+interface TokenBatch {
+  /** For each sight [samples, tokens, width]. */
+  readonly tokens: readonly HostTensor<'float32'>[];
+  /** Samples that can be read in every sight. */
+  readonly indices: readonly number[];
+}
+
+/** Tokens of several sights of the same samples, batch by batch. */
+async function* tokenBatches(
   engine: Engine,
   frozen: FrozenEncoder,
-  dataset: Dataset,
+  sights: readonly Sight[],
   tokensOf: (inputs: Inputs) => Tensor,
   loading: AttentiveOptions['loading'],
-  handOn?: (tokens: HostTensor<'float32'>) => Promise<HostTensor<'int32'>>,
-): Promise<TokenRows> {
+): AsyncGenerator<TokenBatch> {
   const outputs = { tokens: tokensOf(encoderInputs(frozen.encoder)) };
   const [, ...shape] = outputs.tokens.shape as number[];
-  const size = sizeOf(shape);
   const program = await engine.compile(
     { name: `tokens of ${frozen.name}`, outputs },
     await installEncoder(engine, frozen),
   );
-  const data = new Float32Array(handOn ? 0 : dataset.length * size);
-  const indices: number[] = [];
-  const classes: number[] = [];
+  const readers = sights.map(({ dataset, preparation }) =>
+    sampleBatches(dataset, preparation, samplesPerRun(frozen), loading),
+  );
   try {
-    for await (const { fields, indices: read } of sampleBatches(
-      dataset,
-      frozen.preparation,
-      samplesPerRun(frozen),
-      loading,
-    )) {
-      if (read.length === 0) continue;
-      const tokens = (await program.run(feedsOf(frozen, fields))).outputs.tokens as HostTensor<'float32'>;
-      if (handOn) classes.push(...(await handOn(tokens)).data);
-      else data.set(tokens.data, indices.length * size);
-      indices.push(...read);
+    for (;;) {
+      const parts: { readonly tokens: HostTensor<'float32'>; readonly indices: Int32Array }[] = [];
+      for (const reader of readers) {
+        const { done, value } = await reader.next();
+        if (done) return;
+        const { indices, fields } = value;
+        const tokens =
+          indices.length > 0
+            ? ((await program.run(feedsOf(frozen, fields))).outputs.tokens as HostTensor<'float32'>)
+            : float32([0, ...shape], new Float32Array(0));
+        parts.push({ tokens, indices });
+      }
+      const common = [...parts[0].indices].filter((index) => parts.every(({ indices }) => indices.includes(index)));
+      if (common.length === 0) continue;
+      const tokens = parts.map(({ tokens: all, indices }) =>
+        common.length === indices.length
+          ? all
+          : pick(
+              all,
+              common.map((index) => indices.indexOf(index)),
+            ),
+      );
+      yield { tokens, indices: common };
     }
   } finally {
+    for (const reader of readers) await reader.return(undefined);
     await program.close();
   }
-  const rows = handOn ? 0 : indices.length;
+}
+
+/** All tokens of at most `most` samples, those of the sights of a sample one after the other. */
+async function keptTokens(
+  batches: AsyncIterable<TokenBatch>,
+  most: number,
+): Promise<{ readonly tokens: HostTensor<'float32'>; readonly indices: Int32Array }> {
+  let data = new Float32Array(0);
+  let shape: readonly number[] = [];
+  const indices: number[] = [];
+  for await (const batch of batches) {
+    const joined = sideBySide(batch.tokens);
+    shape = joined.shape.slice(1);
+    const size = sizeOf(shape);
+    if (data.length === 0) data = new Float32Array(most * size);
+    data.set(joined.data, indices.length * size);
+    indices.push(...batch.indices);
+  }
+  const rows = indices.length;
   return {
-    tokens: float32([rows, ...shape], data.subarray(0, rows * size)),
+    tokens: float32([rows, ...shape], data.subarray(0, rows * sizeOf(shape))),
     indices: Int32Array.from(indices),
-    classes: Int32Array.from(classes),
   };
+}
+
+/** Tokens [samples, tokens, width] of several sights as [samples, sights x tokens, width]. */
+function sideBySide(parts: readonly HostTensor<'float32'>[]): HostTensor<'float32'> {
+  if (parts.length === 1) return parts[0];
+  const [samples, tokens, width] = parts[0].shape;
+  const each = tokens * width;
+  const data = new Float32Array(samples * parts.length * each);
+  parts.forEach((part, i) => {
+    for (let sample = 0; sample < samples; sample++) {
+      data.set(part.data.subarray(sample * each, (sample + 1) * each), (sample * parts.length + i) * each);
+    }
+  });
+  return float32([samples, parts.length * tokens, width], data);
+}
+
+/** Preparations of all views of a clip. Throws a `UsageError` where samples are no clips. */
+function viewsOf(preparation: PreparationInput, views: number): PreparationInput[] {
+  if (views === 1) return [preparation];
+  if (preparation.kind !== 'video' || preparation.transform.kind !== 'evaluate')
+    throw new UsageError('attentive probe: only clips are seen in several views');
+  const transform = { ...preparation.transform, views };
+  return Array.from({ length: views }, (_, view) => ({ ...preparation, transform, view }));
+}
+
+/** The class with the largest score of every row [samples, classes]; the first of several. */
+function bestOf({ shape: [samples, classes], data }: HostTensor<'float32'>): number[] {
+  return Array.from({ length: samples }, (_, i) => {
+    const row = data.subarray(i * classes, (i + 1) * classes);
+    return row.indexOf(Math.max(...row));
+  });
 }
 
 /** What an encoder would embed: its patches as they are, with the positions that it would add. */

@@ -9,7 +9,7 @@ import { mean, variance } from '../eval/samples.js';
 import { alphaReq, lidar, rankme, spectrum } from '../eval/spectrum.js';
 import { alignmentUniformity, featureStd } from '../eval/spread.js';
 import { createEngine, type Engine } from '../runtime/index.js';
-import { attentiveProbe, hasPatches, type TokenSource } from './attentive.js';
+import { type AttentiveOptions, attentiveProbe, hasPatches, type TokenSource } from './attentive.js';
 import { extractFeatures, type FeatureOptions, type FeatureSource, pick, rawSource } from './features.js';
 import { augmentationOf, type FrozenEncoder, randomEncoder } from './frozen.js';
 import { type LabelledDataset, labelledParts, largestLabel } from './labelled.js';
@@ -113,6 +113,9 @@ export interface ProbeOptions {
   readonly draws?: number;
   /** Also the attentive probe, where tokens can be had without the encoder too. Default: false. */
   readonly attentive?: boolean;
+  /** More of each video for the attentive probe (see `AttentiveOptions`). */
+  readonly clips?: AttentiveOptions['clips'];
+  readonly views?: number;
   /** Also probe the data's attributes. Default: false. */
   readonly attributes?: boolean;
   /** Also RankMe, alpha-ReQ, LiDAR and so on. Default: true. */
@@ -158,7 +161,9 @@ async function inContext<T>(options: ProbeOptions, body: (context: Context) => P
   const engine = options.engine ?? (await createEngine());
   try {
     const { seed = 0 } = options;
-    return await body({ ...options, engine, train, test, seed, notes: [], classes, count: classes.length });
+    // All clips of a video have its label, so that the same samples are left.
+    const clips = options.clips?.map((parts) => labelledParts(parts.train, parts.test));
+    return await body({ ...options, clips, engine, train, test, seed, notes: [], classes, count: classes.length });
   } finally {
     if (!options.engine) await engine.close();
   }
@@ -250,12 +255,12 @@ const readable = (dataset: Dataset, indices: Int32Array): Dataset =>
 async function attentiveScores(
   frozen: FrozenEncoder,
   source: TokenSource,
-  { engine, train, test, count, seed, loading, notes, onStage, attentive = false }: Context,
+  { engine, train, test, count, seed, loading, notes, onStage, attentive = false, clips, views }: Context,
 ): Promise<ClassScores | undefined> {
   if (!attentive || !hasPatches(frozen.encoder)) return undefined;
   onStage?.(`${source === 'tokens' ? frozen.name : 'patches'}: attentive probe`);
   const note = (line: string): number => notes.push(line);
-  const own = { source, classes: count, seed, loading, note };
+  const own = { source, classes: count, seed, loading, note, clips, views };
   const { predictions, indices } = await attentiveProbe(engine, frozen, train, test, own);
   return classScores(
     predictions,

@@ -2,9 +2,13 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { createRandom } from '../../src/base/random.js';
 import { type ImageDataset, memoryDataset } from '../../src/data/dataset.js';
+import { clipDataset } from '../../src/data/video/clips.js';
+import { memoryVideos, type VideoDataset } from '../../src/data/video/dataset.js';
 import { vitConfig } from '../../src/nn/vit.js';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
 import { attentiveProbe } from '../../src/train/attentive.js';
+import type { FrozenEncoder } from '../../src/train/frozen.js';
+import type { LabelledDataset } from '../../src/train/labelled.js';
 import { untrained } from './encoders.js';
 
 let engine: Engine;
@@ -68,5 +72,54 @@ describe('attentive probe', () => {
     assert.deepEqual([...indices], [0, 1, 2, 4, 5, 6, 7, 8, 9]);
     assert.equal(predictions.length, 9);
     assert.deepEqual(notes, []);
+  });
+
+  it('sees several clips of a video side by side, and averages over crops', async () => {
+    // In each half of a video one side is bright; the class is how often it is the left one, which no single clip tells.
+    const videos = (count: number, seed: number) => {
+      const random = createRandom(seed);
+      const pixels = new Uint8Array(count * 4 * 64);
+      const labels = Int32Array.from({ length: count }, (_, i) => (i & 1) + ((i >> 1) & 1));
+      for (let i = 0; i < count; i++) {
+        for (let frame = 0; frame < 4; frame++) {
+          const left = (frame < 2 ? i & 1 : (i >> 1) & 1) === 1;
+          for (let p = 0; p < 64; p++) {
+            const bright = p % 8 < 4 === left;
+            pixels[(i * 4 + frame) * 64 + p] = (bright ? 160 : 40) + random.integer(40);
+          }
+        }
+      }
+      return memoryVideos({ name: 'halves', frames: 4, height: 8, width: 8, channels: 1, pixels, labels });
+    };
+    const [train, test] = [videos(128, 1), videos(40, 2)];
+    const encoder: FrozenEncoder = {
+      ...untrained({
+        kind: 'vit',
+        ...vitConfig({
+          imageSize: 8,
+          patchSize: 8,
+          channels: 1,
+          frames: 2,
+          width: 8,
+          depth: 1,
+          heads: 1,
+          positions: 'uniform',
+        }),
+      }),
+      preparation: { kind: 'video', transform: { kind: 'evaluate', size: 8, mean: [0.5], std: [0.25] } },
+    };
+    const at = (videos: VideoDataset, which: number): LabelledDataset =>
+      clipDataset(videos, { frames: 2, frameStep: 1, clips: 2, which }) as unknown as LabelledDataset;
+    const parts = [0, 1].map((which) => ({ train: at(train, which), test: at(test, which) }));
+    const run = async (clips: typeof parts, views: number) => {
+      const settings = { epochs: 1, leastSteps: 150, batchSize: 32, lr: 3e-3 };
+      const options = { source: 'patches', classes: 3, seed: 0, settings, clips, views } as const;
+      const { predictions } = await attentiveProbe(engine, encoder, parts[0].train, parts[0].test, options);
+      return predictions.filter((label, i) => label === parts[0].test.labels[i]).length;
+    };
+    // Of four equally frequent pairs one clip can tell three, at best.
+    assert.ok((await run(parts.slice(0, 1), 1)) <= 30);
+    assert.equal(await run(parts, 1), 40);
+    assert.equal(await run(parts, 3), 40);
   });
 });

@@ -42,7 +42,7 @@ function clipRequest(sampling: ClipSampling, random: Random | undefined): FrameR
   return (facts) => {
     const clips = sampleClips(sampling, facts, random ?? { integer: (bound) => Math.floor((bound - 1) / 2) });
     if (!clips) throw new JepaError(`a video of ${facts.count} frames is shorter than a clip`);
-    return clips[0];
+    return clips[sampling.which ?? 0];
   };
 }
 
@@ -66,28 +66,42 @@ export async function open(options: unknown): Promise<SampleReader<VideoFrames>>
 export interface VideoInput {
   readonly kind: 'video';
   readonly transform: ClipTransformInput;
+  /** Which of the transform's views is prepared, where it makes several. */
+  readonly view?: number;
 }
 
 /** A checked `VideoInput` with what the data say: plain data. */
 export interface VideoPlan {
   readonly kind: 'video';
   readonly transform: ClipTransform;
+  readonly view: number;
   readonly channels: number;
   readonly frames: number;
 }
 
 /** Checks a preparation. Throws a `JepaError` beginning with `where`. */
-export function planClips({ transform }: VideoInput, { channels, sampling }: ClipDataset, where: string): VideoPlan {
+export function planClips(
+  { transform, view }: VideoInput,
+  { channels, sampling }: ClipDataset,
+  where: string,
+): VideoPlan {
   const parsed = parseClipTransform(transform, `${where}.transform`);
-  if (clipViews(parsed).views !== 1) throw new JepaError(`${where}.transform.views: one view is prepared at a time`);
-  return { kind: 'video', transform: parsed, channels, frames: sampling.frames };
+  const { views } = clipViews(parsed);
+  if (view === undefined ? views !== 1 : !(view >= 0 && view < views))
+    throw new JepaError(`${where}.transform.views: one view is prepared at a time; say which of the ${views}`);
+  return { kind: 'video', transform: parsed, view: view ?? 0, channels, frames: sampling.frames };
 }
 
 /** Clips as `clips` [channels, frames, height, width]. */
-export function clipPreparation({ transform, channels, frames }: VideoPlan): Preparation<VideoFrames> {
-  const { height, width } = clipViews(transform);
+export function clipPreparation({ transform, view, channels, frames }: VideoPlan): Preparation<VideoFrames> {
+  const { views, height, width } = clipViews(transform);
+  const size = channels * frames * height * width;
   return {
     fields: [{ name: 'clips', dtype: 'float32', shape: [channels, frames, height, width] }],
-    prepare: (clip, random, [out]) => applyClipTransform(clip, transform, random, out as Float32Array),
+    prepare(clip, random, [out]) {
+      const all = views === 1 ? (out as Float32Array) : new Float32Array(views * size);
+      applyClipTransform(clip, transform, random, all);
+      if (views > 1) out.set(all.subarray(view * size, (view + 1) * size));
+    },
   };
 }

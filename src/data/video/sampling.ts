@@ -16,6 +16,8 @@ export interface ClipSampling {
   readonly duration?: number;
   /** Clips a video, one from each of as many equal parts; 1 by default. */
   readonly clips?: number;
+  /** Which of them a data set of single clips gives; the first by default. */
+  readonly which?: number;
   /** Where a clip lies in its part: anywhere (the default), or at its beginning. */
   readonly start?: 'random' | 'first';
   /** Let clips overlap where the parts are shorter than a clip; by default such a clip repeats the last frame of its part. */
