@@ -14,7 +14,12 @@ export interface CemPlannerOptions {
   readonly random: Random;
 }
 
-/** Mode 2 by the cross-entropy method. Plans of one deliberation and of the next are drawn from the same generator. */
+/**
+ * Mode 2 by the cross-entropy method of `world/`, on the host: an agent ranks plans by functions that are no graphs (guardrails
+ * before cost, needs that somebody writes down), while the planners of `world/planning` want their whole cost as one. A model
+ * whose roll-outs are a graph still runs them in the engine (`WorldModel.rollOut`). Plans of all deliberations are drawn from one
+ * generator.
+ */
 export const cemPlanner =
   ({ samples, elites, iterations, std, low, high, random }: CemPlannerOptions): Planner =>
   async ({ energies, horizon, width, proposal }) => {

@@ -4,7 +4,9 @@ import type { Random } from '../base/random.js';
 
 /**
  * Mode 2 where actions are few: energies add up over time, so that the best course can be searched for without slopes (LeCun
- * 2022, section 4.1.1 names dynamic programming, beam and tree search).
+ * 2022, section 4.1.1 names dynamic programming, beam and tree search). States are known by a key and are merged, and an
+ * adversary may answer. The searches of `world/planning/discrete.ts` share a name but no step with these: they extend sequences
+ * whose costs an engine gives for many at a time, where states have no key and nothing can be merged.
  */
 
 export interface Choices<S> {

@@ -9,10 +9,13 @@ import { matrix, multiply, transpose } from '../../src/base/linalg.js';
 import { createRandom } from '../../src/base/random.js';
 import { float32 } from '../../src/base/tensor.js';
 import { descend } from '../../src/energy/infer.js';
+import { gradients } from '../../src/graph/autodiff.js';
 import { add, mul, square } from '../../src/graph/ops/elementwise.js';
 import { narrow } from '../../src/graph/ops/move.js';
 import { sum } from '../../src/graph/ops/reduce.js';
-import { constant, type Tensor } from '../../src/graph/tensor.js';
+import { constant, input, type Tensor } from '../../src/graph/tensor.js';
+import { gruPredictor, gruSpec } from '../../src/nn/gru.js';
+import { initialValues, makeModule } from '../../src/nn/weights.js';
 import { evaluate } from '../../src/runtime/evaluate.js';
 
 // A double integrator: place and speed, pushed by one force.
@@ -172,4 +175,88 @@ test('what planning found is distilled: Mode 1 does nearly as well, at a fractio
   assert.ok(rate(recalled) >= 0.95 * rate(planned), `recall ${rate(recalled)}, planner ${rate(planned)}`);
   // The aims of 50 and 100 times hold for planners of thousands of imagined states; this one imagines 968 a move.
   assert.ok(times[1] < times[0] / 3, `planning ${times[0]} ms, recall ${times[1]} ms`);
+});
+
+test('the gradient of a course through a recurrent model is that of finite differences (A2)', async () => {
+  const [width, horizon] = [8, 5];
+  const gru = makeModule('gru.', new Map(gruSpec('', 2, width)));
+  const random = createRandom(12);
+  // Weights three times as large as at the start of training: far from linear, as after it.
+  const weights = new Map(
+    [...initialValues(gru, random)].map(([name, value]) => [name, float32(value.shape, value.data.map((v) => 3 * v))]), // biome-ignore format: short
+  );
+  const start = float32(
+    [1, width],
+    Float32Array.from({ length: width }, () => random.normal()),
+  );
+  const actions = input('actions', [1, horizon * 2]);
+  let state: Tensor = constant(start);
+  let energy: Tensor | undefined;
+  for (let k = 0; k < horizon; k++) {
+    state = gruPredictor(state, narrow(actions, 1, 2 * k, 2), gru.weights);
+    const now = sum(square(add(state, -0.5)));
+    energy = energy ? add(energy, now) : now;
+  }
+  const total = energy as Tensor;
+  const [slope] = gradients(total, [actions]) as Tensor[];
+  const feeds = (a: ArrayLike<number>) =>
+    new Map<Tensor, ReturnType<typeof float32>>([
+      [actions, float32([1, horizon * 2], Float32Array.from(a))],
+      ...[...gru.tensors].map(([name, t]) => [t, weights.get(`gru.${name}`) as ReturnType<typeof float32>] as const),
+    ]);
+  const at = Float64Array.from({ length: horizon * 2 }, () => random.normal());
+  const got = (await evaluate({ slope }, feeds(at))).slope.data as Float32Array;
+  let [apart, size] = [0, 0];
+  for (let i = 0; i < at.length; i++) {
+    const values: number[] = [];
+    for (const step of [-2, -1, 1, 2]) {
+      const moved = at.slice();
+      moved[i] += step * 0.02;
+      values.push(Number((await evaluate({ total }, feeds(moved))).total.data[0]));
+    }
+    // Fourth order: single precision allows no small steps.
+    const expected = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * 0.02);
+    apart += (got[i] - expected) ** 2;
+    size += expected ** 2;
+  }
+  assert.ok(Math.sqrt(apart / size) < 1e-3, `relative error ${Math.sqrt(apart / size)}`);
+});
+
+test('begun from the policy, two iterations plan as well as six from nothing (A9)', async () => {
+  const cost = costModule(intrinsic);
+  const configuration = configurationOf({ reason: '' }, { intrinsic, guardrails: [], longestHorizon: HORIZON });
+  const memory = associativeMemory({ keys: 2, values: 1, capacity: 1000, width: 0.25, unknown: 1e-6 });
+  const actor = (iterations: number, warm: boolean) =>
+    createActor({
+      width: 1,
+      model: { predict: push },
+      planner: cemPlanner({ samples: 40, elites: 6, iterations, std: [2], low: -8, high: 8, random: createRandom(13) }),
+      policy: warm ? recallPolicy(memory) : undefined,
+      enforcement: { kind: 'none' },
+      critics: 'last',
+    });
+  const draw = createRandom(14);
+  const anywhere = (): Float64Array => Float64Array.of(3 * draw.uniform() - 1.5, 2 * draw.uniform() - 1);
+  const teacher = actor(12, false);
+  for (let episode = 0; episode < 20; episode++) {
+    teacher.forget();
+    let s = anywhere();
+    for (let t = 0; t < 10; t++) {
+      const { plan } = await teacher.deliberate(s, cost, configuration);
+      distil(memory, s, plan.actions[0]);
+      s = push(s, plan.actions[0]);
+    }
+  }
+  const [warm, cold] = [actor(2, true), actor(6, false)];
+  let [quick, slow, best] = [0, 0, 0];
+  for (let i = 0; i < 20; i++) {
+    const s = anywhere();
+    warm.forget();
+    cold.forget();
+    quick += (await warm.deliberate(s, cost, configuration)).plan.energy;
+    slow += (await cold.deliberate(s, cost, configuration)).plan.energy;
+    best += riccati([s[0], s[1]]);
+  }
+  assert.ok(quick <= slow, `two iterations from the policy ${quick}, six from nothing ${slow}, optimum ${best}`);
+  assert.ok(quick >= best - 1e-6);
 });

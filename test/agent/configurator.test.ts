@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createActor } from '../../src/agent/actor.js';
+import { cemPlanner } from '../../src/agent/cem-planner.js';
 import { banditConfigurator, configurationOf, type Situation, type Wish } from '../../src/agent/configurator.js';
-import { intrinsicCost } from '../../src/agent/cost.js';
+import { costModule, intrinsicCost } from '../../src/agent/cost.js';
 import type { Guardrail } from '../../src/agent/guardrails.js';
 import { worstExcess } from '../../src/agent/guardrails.js';
+import { adaptiveModel } from '../../src/agent/world-model.js';
 import { createRandom } from '../../src/base/random.js';
 
 const intrinsic = intrinsicCost([
@@ -65,4 +68,62 @@ test('a bandit finds the configuration whose days are best, by costs that no arm
   const total = configurator.counts.reduce((a, b) => a + b, 0);
   assert.ok(configurator.counts[1] > 0.6 * total, `${configurator.counts}`);
   assert.ok(Math.abs(configurator.means[1] + 0.2) < 0.05, `${configurator.means}`);
+});
+
+test('one world model serves four tasks by weights alone, as well as agents made for each (G2)', async () => {
+  // State: own place, the other's place and speed. Learned once, from random moves.
+  const world = (s: ArrayLike<number>, a: ArrayLike<number>): Float64Array =>
+    Float64Array.of(s[0] + 0.9 * a[0], s[1] + 0.9 * a[1], s[2] + s[4], s[3] + s[5], s[4], s[5]);
+  const random = createRandom(41);
+  const model = adaptiveModel({ features: (s, a) => [a[0], a[1], s[4], s[5]], keep: 1 });
+  for (let i = 0; i < 60; i++) {
+    const s = Float64Array.from({ length: 6 }, (_, k) => (k < 4 ? 10 : 0.5) * (random.uniform() - 0.5));
+    const a = [2 * random.uniform() - 1, 2 * random.uniform() - 1];
+    model.learn(s, a, world(s, a).map((v, k) => v + (k < 4 ? 0.02 * random.normal() : 0))); // biome-ignore format: short
+  }
+  const apart = (s: ArrayLike<number>): number => Math.hypot(s[0] - s[2], s[1] - s[3]);
+  const terms = {
+    reach: (s: ArrayLike<number>) => Math.hypot(s[0], s[1]),
+    avoid: (s: ArrayLike<number>) => Math.max(0, 6 - apart(s)),
+    follow: (s: ArrayLike<number>) => apart(s),
+    rest: (_: ArrayLike<number>, a?: ArrayLike<number>) => (a ? a[0] ** 2 + a[1] ** 2 : 0),
+  };
+  type Task = keyof typeof terms;
+  const tasks = Object.keys(terms) as Task[];
+  /** What counts as done after 14 steps; random moves do not. */
+  const done: Record<Task, (path: readonly Float64Array[]) => boolean> = {
+    reach: (path) => Math.hypot(path[14][0], path[14][1]) < 0.6,
+    avoid: (path) => path.slice(9).every((s) => apart(s) > 5),
+    follow: (path) => path.slice(10).every((s) => apart(s) < 1),
+    rest: (path) => path.slice(1).every((s, i) => Math.hypot(s[0] - path[i][0], s[1] - path[i][1]) < 0.25),
+  };
+  async function rate(task: Task, names: readonly Task[] | 'random'): Promise<number> {
+    const chance = createRandom(42);
+    const intrinsic = intrinsicCost(
+      (names === 'random' ? tasks : names).map((name) => ({ name, energy: terms[name] })),
+    );
+    const u = Object.fromEntries(intrinsic.names.map((name) => [name, name === task ? 1 : 0]));
+    const configuration = configurationOf({ u, reason: task }, { intrinsic, guardrails: [], longestHorizon: 4 });
+    const planner = cemPlanner({ samples: 32, elites: 5, iterations: 4, std: [0.5, 0.5], low: -1, high: 1, random: createRandom(43) }); // biome-ignore format: long
+    const actor = createActor({ width: 2, model, planner, enforcement: { kind: 'none' }, critics: 'last' });
+    let won = 0;
+    for (let episode = 0; episode < 10; episode++) {
+      actor.forget();
+      const path: Float64Array[] = [
+        Float64Array.from({ length: 6 }, (_, k) => (k < 4 ? 8 : 0.5) * (chance.uniform() - 0.5)),
+      ];
+      for (let t = 0; t < 14; t++) {
+        const { plan } = await actor.deliberate(path[t], costModule(intrinsic), configuration);
+        const drift = [2 * chance.uniform() - 1, 2 * chance.uniform() - 1];
+        path.push(world(path[t], names === 'random' ? drift : plan.actions[0]));
+      }
+      if (done[task](path)) won++;
+    }
+    return won / 10;
+  }
+  for (const task of tasks) {
+    const [together, alone, chance] = [await rate(task, tasks), await rate(task, [task]), await rate(task, 'random')];
+    assert.ok(Math.abs(together - alone) <= 0.05, `${task}: configured ${together}, made for it ${alone}`);
+    assert.ok(together >= 0.9 && chance <= 0.5, `${task}: ${together}, by chance ${chance}`);
+  }
 });

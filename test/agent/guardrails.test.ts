@@ -12,6 +12,7 @@ import {
   shield,
   violations,
 } from '../../src/agent/guardrails.js';
+import { aStar } from '../../src/agent/search.js';
 import { cholesky, choleskySolve, matrix } from '../../src/base/linalg.js';
 import { createRandom } from '../../src/base/random.js';
 
@@ -172,4 +173,57 @@ test('an energy limit on a linear-quadratic plan is met to 1e-3 at the optimum o
   assert.ok(found.worst < 1e-3, `violation ${found.worst}`);
   assert.ok(Math.abs(task(found.x) / task(optimum) - 1) < 0.02, `${task(found.x)} against ${task(optimum)}`);
   assert.ok(Math.abs(found.multipliers[0] / high - 1) < 0.05, `multiplier ${found.multipliers[0]} against ${high}`);
+});
+
+test('a forbidden room is kept out of by the level that chooses the route; below it there are dead ends (O3)', () => {
+  // Nine rooms in a square; the one in the middle, and one more, are forbidden. Doors join neighbours. The upper level chooses a
+  // route of rooms, the lower one walks from room to room and will not enter a forbidden one, whatever is asked.
+  const random = createRandom(15);
+  let [crossing, reached, crossingBelow, reachedBelow, plain] = [0, 0, 0, 0, 0];
+  const episodes = 200;
+  for (let episode = 0; episode < episodes; episode++) {
+    const order = [...random.permutation(9)];
+    const [start, goal] = order.filter((room) => room !== 4);
+    // Forbidden: the middle, and a second one that leaves a way.
+    const other = order.find((room) => ![4, start, goal].includes(room)) as number;
+    const forbidden = new Set([4, other]);
+    const neighbours = (room: number): number[] =>
+      [
+        room % 3 < 2 ? room + 1 : -1,
+        room % 3 > 0 ? room - 1 : -1,
+        room < 6 ? room + 3 : -1,
+        room > 2 ? room - 3 : -1,
+      ].filter((next) => next >= 0);
+    const route = (guarded: boolean): readonly number[] | undefined =>
+      aStar<number>(
+        {
+          actions: (room) => neighbours(room).filter((next) => !(guarded && forbidden.has(next))),
+          next: (_, next) => next,
+          // Ways through the middle are the shorter ones.
+          cost: (from, _, next) => (from === 4 || next === 4 ? 0.9 : 1),
+          key: String,
+          reached: (room) => room === goal,
+        },
+        start,
+      )?.states;
+    /** The lower level with its own guard: it stops before a room that it may not enter. */
+    const walk = (rooms: readonly number[] | undefined): boolean => {
+      if (!rooms) return false;
+      for (const room of rooms) if (forbidden.has(room)) return false;
+      return true;
+    };
+    const [above, below] = [route(true), route(false)];
+    // Brute force over all orders of free rooms: is there a way at all?
+    const seen = new Set([start]);
+    for (const room of seen) for (const next of neighbours(room)) if (!forbidden.has(next)) seen.add(next);
+    if (seen.has(goal)) plain++;
+    if (above?.some((room) => forbidden.has(room))) crossing++;
+    if (below?.some((room) => forbidden.has(room))) crossingBelow++;
+    if (walk(above)) reached++;
+    if (walk(below)) reachedBelow++;
+  }
+  assert.equal(crossing, 0);
+  assert.equal(reached, plain, 'wherever there is a way it is found');
+  assert.ok(crossingBelow > 0.2 * episodes, `${crossingBelow} routes cross`);
+  assert.ok(reachedBelow < 0.8 * reached, `${reachedBelow} reached with the guard below only, ${reached} with both`);
 });

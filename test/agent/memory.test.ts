@@ -108,3 +108,30 @@ test('the log keeps order, finds the near, the dear and the surprising', () => {
     /comes after/,
   );
 });
+
+test('a shell game: eight swaps, seen one at a time, are followed by memory; without it one can only guess (M3)', () => {
+  const random = createRandom(9);
+  const cup = (i: number): number[] => [0, 1, 2].map((j) => (i === j ? 1 : 0));
+  const games = 300;
+  let [recalled, guessed] = [0, 0];
+  for (let game = 0; game < games; game++) {
+    const memory = associativeMemory({ keys: 3, values: 1, capacity: 3, width: 0.2, unknown: 1e-6 });
+    let ball = random.integer(3);
+    // The ball is seen once; afterwards only hands that swap two cups.
+    for (let i = 0; i < 3; i++) memory.allocate(cup(i), [i === ball ? 1 : 0]);
+    for (let swap = 0; swap < 8; swap++) {
+      const i = random.integer(3);
+      const j = (i + 1 + random.integer(2)) % 3;
+      const [under, other] = [memory.read(cup(i)).value, memory.read(cup(j)).value];
+      memory.update(cup(i), other);
+      memory.update(cup(j), under);
+      if (ball === i || ball === j) ball = i + j - ball;
+    }
+    const beliefs = [0, 1, 2].map((i) => memory.read(cup(i)).value[0]);
+    if (beliefs.indexOf(Math.max(...beliefs)) === ball) recalled++;
+    // What is seen in the end is three equal cups, whatever happened before: any fixed answer is as good as another.
+    if (ball === 0) guessed++;
+  }
+  assert.ok(recalled >= 0.95 * games, `${recalled} of ${games}`);
+  assert.ok(Math.abs(guessed / games - 1 / 3) < 0.1, `${guessed} of ${games}`);
+});

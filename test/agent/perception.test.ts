@@ -71,3 +71,33 @@ test('three sensors, each silent 30 % of the time, are better together than the 
   // The squared error in units of its own covariance is 2 on average, if the uncertainty is right.
   assert.ok(Math.abs(calibration / steps - 2) < 0.35, `${calibration / steps}`);
 });
+
+test('a dot behind a screen for ten frames is followed better than by where it was last seen (P3)', () => {
+  const random = createRandom(4);
+  const carry = matrix(4, 4, [1, 0, 1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1]);
+  const noise = eye(4, 1e-3);
+  const eyes: Sensor = { name: 'eyes', view: matrix(2, 4, [1, 0, 0, 0, 0, 1, 0, 0]), noise: eye(2, 0.25) };
+  let [filter, lastSeen] = [0, 0];
+  for (let episode = 0; episode < 40; episode++) {
+    const state = Float64Array.from([0, 0, 1, 1], (s, i) => s + (i < 2 ? 5 : 1) * random.normal());
+    const perception = createPerception(
+      [eyes],
+      { carry, noise },
+      { mean: new Float64Array(4), covariance: eye(4, 30) },
+    );
+    let seen = [0, 0];
+    for (let t = 0; t < 25; t++) {
+      for (const i of [0, 1]) state[i] += state[i + 2] + 0.03 * random.normal();
+      for (const i of [2, 3]) state[i] += 0.03 * random.normal();
+      const hidden = t >= 15;
+      const reading = [state[0] + 0.5 * random.normal(), state[1] + 0.5 * random.normal()];
+      const { mean } = perception.perceive(hidden ? {} : { eyes: reading });
+      if (!hidden) seen = reading;
+      else {
+        filter += Math.hypot(mean[0] - state[0], mean[1] - state[1]);
+        lastSeen += Math.hypot(seen[0] - state[0], seen[1] - state[1]);
+      }
+    }
+  }
+  assert.ok(filter < 0.5 * lastSeen, `filter ${filter / 400}, last seen ${lastSeen / 400}`);
+});
