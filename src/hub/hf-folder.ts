@@ -1,10 +1,14 @@
+import fs from 'node:fs';
+import { join } from 'node:path';
 import { writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { isJsonObject, type JsonObject, quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { EncoderWeights, LoadedEncoder, shapesOf } from './ijepa-names.js';
+import { parseImageProcessor } from './image-processor.js';
 import { lateFloat32, narrowFloat32, type StoredTensor } from './raw.js';
 import type { Writable } from './safetensors.js';
+import { openWeights, readJsonFile } from './weights.js';
 
 /** What Hugging Face folders of all models have in common: how configurations are read and parameters renamed. */
 
@@ -127,4 +131,35 @@ function splitRows({ shape: [rows, ...rest], data }: HostTensor<'float32'>, coun
 
 export function writeJson(path: string, value: JsonObject): void {
   writeFileAtomic(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** A folder of a model as it lies there. */
+export interface OpenFolder {
+  /** `config.json`, and where it is. */
+  readonly json: JsonObject;
+  readonly path: string;
+  /** Weights by their names, less the prefix that a class with a classifier puts before them. */
+  readonly stored: Map<string, StoredTensor>;
+  /** What the processor's configuration says, where there is one. */
+  readonly transforms?: LoadedEncoder['transforms'];
+}
+
+/** Opens a folder, hands it to `use`, and closes it when `use` returns; `prefix` ends with a dot, `processor` is a file's name. */
+export function withFolder<T>(folder: string, prefix: string, processor: string, use: (opened: OpenFolder) => T): T {
+  const path = join(folder, 'config.json');
+  const json = readJsonFile(path);
+  const processorPath = join(folder, processor);
+  const file = openWeights(folder);
+  try {
+    const bare = (name: string): string => (name.startsWith(prefix) ? name.slice(prefix.length) : name);
+    const stored = new Map(Array.from(file.tensors, ([name, tensor]) => [bare(name), tensor]));
+    if (stored.size !== file.tensors.size)
+      throw new JepaError(`${folder}: some weights occur with and without the prefix ${prefix}`);
+    const transforms = fs.existsSync(processorPath)
+      ? parseImageProcessor(readJsonFile(processorPath), processorPath)
+      : undefined;
+    return use({ json, path, stored, transforms });
+  } finally {
+    file.close();
+  }
 }

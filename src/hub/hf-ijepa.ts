@@ -1,7 +1,6 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors } from '../base/atomic.js';
-import { JepaError } from '../base/errors.js';
 import { type Json, type JsonObject, quoted } from '../base/json.js';
 import type { VitConfig } from '../nn/vit.js';
 import {
@@ -13,14 +12,15 @@ import {
   parseLabels,
   readRenamed,
   renamedShapes,
+  withFolder,
   writeJson,
   writeRenamed,
 } from './hf-folder.js';
 import { checkNames, encoderShapes, huggingFaceNames, type LinearWeights, type LoadedEncoder } from './ijepa-names.js';
-import { imageProcessorConfig, parseImageProcessor } from './image-processor.js';
+import { imageProcessorConfig } from './image-processor.js';
 import { loadFloat32 } from './raw.js';
 import type { Writable } from './safetensors.js';
-import { openWeights, readJsonFile, writeWeights } from './weights.js';
+import { writeWeights } from './weights.js';
 
 export type { HuggingFaceOptions } from './hf-folder.js';
 
@@ -30,19 +30,8 @@ export type { HuggingFaceOptions } from './hf-folder.js';
  * optional. Throws JepaError when files are missing or names and shapes do not fit the configuration.
  */
 export function readHuggingFaceFolder(folder: string): LoadedEncoder {
-  const configPath = join(folder, 'config.json');
-  const json = readJsonFile(configPath);
-  const config = parseConfig(json, configPath);
-  const processorPath = join(folder, 'preprocessor_config.json');
-  const transforms = fs.existsSync(processorPath)
-    ? parseImageProcessor(readJsonFile(processorPath), processorPath)
-    : undefined;
-
-  const file = openWeights(folder);
-  try {
-    const stored = new Map(Array.from(file.tensors, ([name, tensor]) => [name.replace(/^ijepa\./, ''), tensor]));
-    if (stored.size !== file.tensors.size)
-      throw new JepaError(`${folder}: some weights occur with and without the prefix ijepa.`);
+  return withFolder(folder, 'ijepa.', 'preprocessor_config.json', ({ json, path, stored, transforms }) => {
+    const config = parseConfig(json, path);
     const pooler = takeLinear('pooler.dense');
     const classifier = takeLinear('classifier');
 
@@ -69,9 +58,7 @@ export function readHuggingFaceFolder(folder: string): LoadedEncoder {
       stored.delete(`${name}.bias`);
       return { weight: loadFloat32(weight, `${name}.weight`), bias: loadFloat32(bias, `${name}.bias`) };
     }
-  } finally {
-    file.close();
-  }
+  });
 }
 
 function parseConfig(json: JsonObject, path: string): VitConfig {

@@ -16,6 +16,7 @@ import {
   parseLabels,
   readRenamed,
   renamedShapes,
+  withFolder,
   writeJson,
   writeRenamed,
 } from './hf-folder.js';
@@ -26,11 +27,11 @@ import {
   type LoadedEncoder,
   shapesOf,
 } from './ijepa-names.js';
-import { imageProcessorConfig, parseImageProcessor } from './image-processor.js';
+import { imageProcessorConfig } from './image-processor.js';
 import { loadFloat32, type StoredTensor } from './raw.js';
 import type { Writable } from './safetensors.js';
 import { classifierNames, encoderNames, isMaskToken, MASK_TOKENS, predictorNames } from './vjepa2-names.js';
-import { openWeights, readJsonFile, writeWeights } from './weights.js';
+import { writeWeights } from './weights.js';
 
 const PROCESSOR_FILE = 'video_preprocessor_config.json';
 /** Before the names of encoder and predictor where there is a classifier. */
@@ -42,16 +43,7 @@ const PREFIX = 'vjepa2.';
  * may be missing. Throws JepaError when files are missing or names and shapes do not fit the configuration.
  */
 export function readVjepa2Folder(folder: string): LoadedEncoder {
-  const path = join(folder, 'config.json');
-  const json = readJsonFile(path);
-  const processorPath = join(folder, PROCESSOR_FILE);
-  const file = openWeights(folder);
-  try {
-    const stored = new Map(
-      Array.from(file.tensors, ([name, tensor]) => [name.replace(/^vjepa2\./, ''), tensor] as const),
-    );
-    if (stored.size !== file.tensors.size)
-      throw new JepaError(`${folder}: some weights occur with and without the prefix ${PREFIX}`);
+  return withFolder(folder, PREFIX, PROCESSOR_FILE, ({ json, path, stored, transforms }) => {
     const part = (prefix: RegExp) => new Map([...stored].filter(([name]) => prefix.test(name)));
     const config = parseConfig(json, path, stored);
     const encoder = shapesOf(vitSpec(config));
@@ -66,13 +58,9 @@ export function readVjepa2Folder(folder: string): LoadedEncoder {
       ...(ofPredictor.size > 0 && { predictor: readPredictor(json, path, config, ofPredictor, folder) }),
       ...(ofClassifier.size > 0 && { attentive: readClassifier(json, path, config, ofClassifier, folder) }),
       labels: parseLabels(json),
-      transforms: fs.existsSync(processorPath)
-        ? parseImageProcessor(readJsonFile(processorPath), processorPath)
-        : undefined,
+      transforms,
     };
-  } finally {
-    file.close();
-  }
+  });
 }
 
 type Stored = ReadonlyMap<string, StoredTensor>;

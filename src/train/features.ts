@@ -116,9 +116,15 @@ export async function* sampleBatches(
   }
 }
 
+/** Clips are large and slow to read: a few at a time keep memory small, and show how far things are. */
+const CLIPS_PER_RUN = 16;
+
 /** Samples of one run of an encoder. */
-export const samplesPerRun = ({ encoder: { grid } }: FrozenEncoder): number =>
-  Math.max(8, Math.min(512, Math.round(TOKENS_PER_RUN / sizeOf(grid))));
+export const samplesPerRun = ({ encoder: { grid }, preparation }: FrozenEncoder): number =>
+  Math.max(
+    8,
+    Math.min(modalityOf(preparation) === 'video' ? CLIPS_PER_RUN : 512, Math.round(TOKENS_PER_RUN / sizeOf(grid))),
+  );
 
 /** What an encoder reads of the fields of prepared samples. */
 export function feedsOf({ encoder }: Pick<FrozenEncoder, 'encoder'>, fields: Fields): Feeds {
