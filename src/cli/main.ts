@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { JepaError, UsageError } from '../base/errors.js';
-import { packageVersion, recipesFolder } from './package-files.js';
+import { packageVersion, recipeNames, recipesFolder } from './package-files.js';
 
 /**
  * The `jepa` command. This file only says what there is: the code of a command is loaded when it runs, so that help is
@@ -40,11 +40,9 @@ function examples(...lines: readonly (readonly [command: string, what: string])[
 
 /** Recipes (of agents, or the others) with the first line of what they say about themselves. */
 function recipeList(agents = false): string {
-  const folder = recipesFolder();
-  const files = readdirSync(folder).filter((name) => name.endsWith('.yaml') && name.startsWith('agent-') === agents);
-  const names = files.map((file) => file.slice(0, -'.yaml'.length)).sort();
+  const names = recipeNames(agents);
   const width = Math.max(...names.map((name) => name.length));
-  const about = (name: string) => /^# ?(.*)/.exec(readFileSync(`${folder}/${name}.yaml`, 'utf8'))?.[1] ?? '';
+  const about = (name: string) => /^# ?(.*)/.exec(readFileSync(`${recipesFolder()}/${name}.yaml`, 'utf8'))?.[1] ?? '';
   return `\nRecipes:\n${names.map((name) => `  ${name.padEnd(width)}  ${about(name)}`).join('\n')}`;
 }
 

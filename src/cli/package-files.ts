@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,13 @@ import { JepaError } from '../base/errors.js';
 export function recipesFolder(): string {
   return fileURLToPath(new URL('../../../recipes', import.meta.url));
 }
+
+/** Names of the recipes that come with the package: those of `jepa agent`, or those of `jepa train`. */
+export const recipeNames = (agents: boolean): string[] =>
+  readdirSync(recipesFolder())
+    .filter((name) => name.endsWith('.yaml') && name.startsWith('agent-') === agents)
+    .map((name) => name.slice(0, -'.yaml'.length))
+    .sort();
 
 /** The version of this package. */
 export function packageVersion(): string {

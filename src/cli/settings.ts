@@ -1,10 +1,10 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
 import { withFileErrors } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
 import { type Config, nearest, parseConfig } from '../train/config.js';
-import { recipesFolder } from './package-files.js';
+import { recipeNames, recipesFolder } from './package-files.js';
 
 export interface Settings<C = Config> {
   /** Of the recipe or file; runs are named after it. */
@@ -26,7 +26,8 @@ export function readSettings(
   overrides: readonly string[] = [],
   parse: Parse<unknown> = parseConfig,
 ): Settings<unknown> {
-  const path = findConfig(what);
+  // What an agent lives by is read by a function of its own.
+  const path = findConfig(what, parse !== (parseConfig as Parse<unknown>));
   const lines = new LineCounter();
   const text = withFileErrors('read', path, () => readFileSync(path, 'utf8'));
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -75,19 +76,20 @@ const place = (path: string, lines: LineCounter, offset: number): string => {
   return `${path}:${line}:${col}`;
 };
 
-function findConfig(what: string): string {
+function findConfig(what: string, agents: boolean): string {
   const stat = existsSync(what) ? statSync(what) : undefined;
   if (stat?.isFile()) return what;
   const inRun = join(what, 'config.yaml');
   if (stat?.isDirectory() && existsSync(inRun)) return inRun;
-  const folder = recipesFolder();
-  const names = readdirSync(folder).flatMap((name) => (name.endsWith('.yaml') ? name.slice(0, -'.yaml'.length) : []));
-  if (names.includes(what)) return join(folder, `${what}.yaml`);
+  const names = recipeNames(agents);
+  if (names.includes(what)) return join(recipesFolder(), `${what}.yaml`);
+  if (recipeNames(!agents).includes(what))
+    throw new UsageError(`${what} is a recipe of another command: jepa ${agents ? 'train' : 'agent'} ${what}`);
   if (stat?.isDirectory()) throw new UsageError(`${what}: this folder is no run (it has no config.yaml)`);
   if (/[\\/]|\.ya?ml$/.test(what)) throw new UsageError(`${what}: there is no such file`);
   const near = nearest(what, names);
   throw new UsageError(
-    `there is no recipe ${what}${near ? `; did you mean ${near}?` : ''} (recipes: ${names.sort().join(', ')}; or give a YAML file)`,
+    `there is no recipe ${what}${near ? `; did you mean ${near}?` : ''} (recipes: ${names.join(', ')}; or give a YAML file)`,
   );
 }
 

@@ -5,7 +5,7 @@ import { VIEW_PARAMETERS } from '../data/pipeline.js';
 import type { PreparationInput } from '../data/plans.js';
 import { openTokenizer, planTexts, type TextInput } from '../data/text/plan.js';
 import type { TextPlan } from '../data/text/preparation.js';
-import { parseTransforms, type TransformInput } from '../data/transforms.js';
+import type { TransformInput } from '../data/transforms.js';
 import { type ClipTransformInput, parseClipTransform, pretrainClips } from '../data/video/transforms.js';
 import { A_JEPA_MASKS } from '../masking/spectrogram.js';
 import { A_JEPA, AUDIO_JEPA, AUDIO_STUDY, audioJepaMethod, audioVit } from '../methods/audio-jepa.js';
@@ -199,12 +199,8 @@ export function trainingPreparations(config: Config, facts: DataFacts, kinds: nu
   switch (data.kind) {
     case 'image': {
       const [height, width] = imageSizeOf(data);
-      const given = data.views as TransformInput[][] | undefined;
       const crop: TransformInput[] = [{ kind: 'randomResizedCrop', size: [height, width], scale: [0.3, 1] }];
-      const views = given ?? Array.from({ length: kinds }, () => crop);
-      views.forEach((steps, i) => {
-        parseTransforms(steps, `data.views[${i}]`);
-      });
+      const views = data.views ?? Array.from({ length: kinds }, () => crop);
       return views.map((transforms) => ({ transforms }));
     }
     case 'video': {
@@ -230,11 +226,8 @@ export function evaluationPreparation(config: Config, facts: DataFacts): Prepara
   const { data } = config;
   switch (data.kind) {
     case 'image': {
-      const given = data.evaluation as TransformInput[] | undefined;
       const [height, width] = imageSizeOf(data);
-      const transforms = given ?? [{ kind: 'resize', size: [height, width], fit: 'stretch' }];
-      parseTransforms(transforms, 'data.evaluation');
-      return { transforms };
+      return { transforms: data.evaluation ?? [{ kind: 'resize', size: [height, width], fit: 'stretch' }] };
     }
     case 'video': {
       const { mean, std } = (data.view ?? {}) as Pick<ClipTransformInput, 'mean' | 'std'>;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
+import { parseTransforms, transformSchema } from '../data/transforms.js';
 
 /**
  * The configuration of a training run: what a recipe (YAML) says, every field with its default. `parseConfig` checks it;
@@ -11,7 +12,13 @@ const positive = z.number().positive();
 const notNegative = z.number().min(0);
 const share = z.number().min(0).max(1);
 const pairOf = (item: z.ZodNumber) => z.tuple([item, item]);
-const transforms = z.array(z.record(z.string(), z.unknown()));
+const transforms = z.array(transformSchema).superRefine((steps, { addIssue }) => {
+  try {
+    parseTransforms(steps);
+  } catch (error) {
+    addIssue({ code: 'custom', message: (error as Error).message });
+  }
+});
 
 const vitEncoder = z.strictObject({
   kind: z.literal('vit'),
@@ -259,6 +266,8 @@ const methodSchema = z.discriminatedUnion('name', [
   }),
 ]);
 
+const channels = z.union([z.literal(1), z.literal(3)], { error: 'expected 1 (grey) or 3 (colour)' });
+
 /** What every kind of data has. */
 const common = {
   /** Held-out data for the probes; by default the data set's own test part, or a tenth of it. */
@@ -280,8 +289,8 @@ const dataSchema = z.discriminatedUnion('kind', [
     /** `glyphs`, or the path of a folder, file or shard pattern. */
     source: z.string().default('glyphs'),
     /** [height, width] of the encoder's images, or one number for a square. */
-    size: z.union([whole, pairOf(whole)]).default(224),
-    channels: z.union([z.literal(1), z.literal(3)]).default(3),
+    size: z.union([whole, pairOf(whole)], { error: 'expected a number, or [height, width]' }).default(224),
+    channels: channels.default(3),
     /** Transforms of the training views, one list for each kind of view. */
     views: z.array(transforms).min(1).optional(),
     /** Transforms before the encoder in evaluation. */
@@ -292,17 +301,17 @@ const dataSchema = z.discriminatedUnion('kind', [
     kind: z.literal('video'),
     /** `procedural:motions` and the like, or the path of a folder of videos, a list (.csv, .txt, .npy) or one video. */
     source: z.string().default('procedural:motions'),
+    /** Further videos to learn from, by weight: that of `source` is 1. */
+    mix: z.array(z.strictObject({ source: z.string(), weight: positive.default(1) })).optional(),
     /** Frames of a clip, and how far apart they are in the video. */
     frames: whole.default(16),
     frameStep: whole.default(4),
     /** Side of the encoder's square frames. */
     size: whole.default(224),
-    channels: z.union([z.literal(1), z.literal(3)]).default(3),
+    channels: channels.default(3),
     /** How training clips and those of evaluation are cropped and normalised (`clipTransformSchema`). */
     view: plain.optional(),
     evaluation: plain.optional(),
-    /** Further videos to learn from, by weight: that of `source` is 1. */
-    mix: z.array(z.strictObject({ source: z.string(), weight: positive.default(1) })).optional(),
     ...common,
   }),
   z.strictObject({
@@ -504,7 +513,22 @@ function explain(issue: Issue, schema: unknown, input: unknown): string {
       })
       .join('; ');
   }
-  return `${path.join('.') || 'it'}: ${issue.message.replace(/^Invalid input: /, '')}`;
+  const where = path.join('.') || 'it';
+  const choices = choicesOf(issue);
+  if (choices.length > 1) {
+    const given = path.reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], input);
+    const near = given === undefined ? undefined : nearest(String(given), choices);
+    const what = given === undefined ? 'is missing' : `${JSON.stringify(given)} is not known`;
+    return `${where}: ${what}; ${near ? `did you mean ${near}? (` : ''}known are ${choices.join(', ')}${near ? ')' : ''}`;
+  }
+  return `${where}: ${issue.message.replace(/^Invalid input: /, '')}`;
+}
+
+/** The values that a field with a choice of them may have. */
+function choicesOf(issue: Issue): string[] {
+  if (issue.code === 'invalid_value') return issue.values.map(String);
+  const { options } = issue as { readonly options?: readonly unknown[] };
+  return issue.code === 'invalid_union' && options ? options.map(String) : [];
 }
 
 /** Keys that the schema has at a path, following the branch that the input's discriminator chooses. */
@@ -524,7 +548,8 @@ function knownKeys(path: readonly string[], whole: unknown, input: unknown): str
   let schema = unwrap(whole);
   for (const key of path) {
     value = (value as Record<string, unknown> | undefined)?.[key];
-    schema = unwrap((schema as { shape?: Record<string, unknown> }).shape?.[key]);
+    const { shape, def } = schema as { shape?: Record<string, unknown>; def?: { element?: unknown } };
+    schema = unwrap(def?.element ?? shape?.[key]);
   }
   return Object.keys((schema as { shape?: object })?.shape ?? {});
 }

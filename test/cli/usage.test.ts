@@ -76,6 +76,7 @@ test('bad usage ends with code 2 and says what would be right', async () => {
     [['quickstart', '--minutes', '0'], /'--minutes <number>' argument '0' is invalid\. It must be a number above 0/],
     [['quickstart', '--seed', '1.5'], /It must be a whole number/],
     [['train', 'lejpa'], /there is no recipe lejpa; did you mean lejepa\? \(recipes: audio-jepa, ijepa, /],
+    [['train', 'agent-skill'], /agent-skill is a recipe of another command: jepa agent agent-skill/],
     [['train', 'none.yaml'], /none\.yaml: there is no such file/],
     [['train', folder], /this folder is no run/],
     [['train', 'types.yaml'], /types\.yaml:6:7 optimizer\.lr: expected number, received string/],
@@ -85,6 +86,24 @@ test('bad usage ends with code 2 and says what would be right', async () => {
     [['train', 'good.yaml', 'optimizer.lr=fast'], /command line: optimizer\.lr: expected number, received string/],
     [['train', 'good.yaml', 'train.stps=3'], /unknown key train\.stps; did you mean train\.steps\?/],
     [['train', 'good.yaml', 'train.steps.more=3'], /train\.steps\.more=3: train\.steps is a value and has no more/],
+    [
+      ['train', 'good.yaml', 'method.name=lejpa'],
+      /method\.name: "lejpa" is not known; did you mean lejepa\? \(known are ijepa, /,
+    ],
+    [['train', 'good.yaml', 'train.backend=metal'], /train\.backend: "metal" is not known; known are cpu, wasm,/],
+    [['train', 'good.yaml', 'data.size=[1, 2, 3]'], /data\.size: expected a number, or \[height, width\]/],
+    [
+      ['train', 'good.yaml', 'data.views=[[{kind: afine}]]'],
+      /data\.views\.0\.0\.kind: "afine" is not known; did you mean affine\?/,
+    ],
+    [
+      ['train', 'good.yaml', 'data.views=[[{kind: affine, rotat: 3}]]'],
+      /unknown key data\.views\.0\.0\.rotat; did you mean data\.views\.0\.0\.rotate\?/,
+    ],
+    [
+      ['train', 'good.yaml', 'data.views=[[{kind: affine}, {kind: resize, size: 16}]]'],
+      /data\.views\.0: transforms\[1\]: resize works on bytes and must come before affine/,
+    ],
     [['train', 'good.yaml', 'steps'], /steps: settings are written key=value/],
     [['train', 'good.yaml', 'train.steps=[1'], /train\.steps=\[1: Flow sequence/],
     [['train', 'good.yaml', 'train.steps=null', 'data.source=glyphs'], /exactly one of epochs, steps and minutes/],
@@ -126,6 +145,8 @@ test('--print-config prints every default, and what it prints trains the same', 
   assert.deepEqual([config.train.steps, config.train.minutes], [7, undefined]);
   assert.equal(config.optimizer.eps, 1e-8);
   assert.equal(config.method.masks.targets, 4);
+  assert.equal(config.data.views[0][0].filter, 'bilinear');
+  assert.deepEqual(config.data.views[0][0].ratio, [3 / 4, 4 / 3]);
   writeFileSync(join(folder, 'printed.yaml'), stdout);
   const again = await jepa('train', 'printed.yaml', '--print-config');
   assert.equal(again.stdout, stdout);
