@@ -36,10 +36,12 @@ export * from './eval/logistic.js';
 export * from './eval/spectrum.js';
 /** Operators for graphs of one's own. */
 export * as graph from './graph/index.js';
+export * from './masking/future.js';
 export * from './masking/multiblock2d.js';
 export * from './masking/random2d.js';
 export * from './masking/spectrogram.js';
 export * from './methods/audio-jepa.js';
+export * from './methods/forecast.js';
 export * from './methods/ijepa.js';
 export * from './methods/lejepa.js';
 export * from './methods/masked.js';

@@ -13,12 +13,15 @@ export {
 export { openSampleSplits, openSamples, type SampleSpec, type SampleSplits } from './data/samples-node.js';
 export { fewShots, labelShare, splitByHash } from './data/split.js';
 export { evaluationTransforms, ijepaTransforms, type Transform, type TransformInput } from './data/transforms.js';
+export { clipsAlong } from './data/video/along.js';
 export * from './hub/index.js';
+export { npyVideoList } from './hub/video-list-node.js';
 export { type ReportData, renderReport, writeReport } from './report/index.js';
 export { type Checkpoint, type CheckpointMeta, loadCheckpoint, saveCheckpoint } from './train/checkpoint.js';
 export { type EmbedOptions, type EmbedResult, embed } from './train/embed.js';
 export { exportOnnx, exportSafetensors, exportTransformers } from './train/export.js';
 export { type FinetuneOptions, type FinetuneResult, finetune } from './train/finetune.js';
+export { type ForecastOptions, type ForecastScores, forecastScores, type HorizonScores } from './train/forecast.js';
 export { type FrozenEncoder, openEncoder, randomEncoder, trainedEncoder } from './train/frozen.js';
 export { type ProbeOptions, type ProbeResult, probe } from './train/probe.js';
 export {
