@@ -123,7 +123,8 @@ async function run({ reader: name, module, seed, from, to, at, folder }: WorkerT
   const reader = ALL.find((each) => each.name === name) as Reader;
   const seeds = await reader.seeds();
   watchExecutions(reader);
-  watchAllocations();
+  // Libraries look at the constructors of what they are given; their memory is that of the process.
+  if (!reader.foreign) watchAllocations();
   const before = prototypes();
   const findings: Finding[] = [];
   const file = fileWriter(folder);
