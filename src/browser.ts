@@ -19,6 +19,7 @@ export * from './data/audio/stft.js';
 export * from './data/audio/wav.js';
 export * from './data/csv.js';
 export * from './data/dataset.js';
+export { type Batch, createLoader, type Loader, type LoaderOptions, type ViewOptions } from './data/loader.js';
 export * from './data/points/ply.js';
 export { type Factor, INSTRUMENTS, RHYTHMS, TONE_FACTORS, type TonesOptions, tones } from './data/procedural/tones.js';
 export * from './data/skeleton/ntu.js';
@@ -31,9 +32,14 @@ export * from './energy/infonce.js';
 export * from './energy/sigreg.js';
 export * from './energy/vicreg.js';
 export * from './eval/collapse.js';
+export * from './eval/correlation.js';
+export * from './eval/intervals.js';
 export * from './eval/knn.js';
 export * from './eval/logistic.js';
+export * from './eval/ranking.js';
+export * from './eval/similarity.js';
 export * from './eval/spectrum.js';
+export * from './eval/spread.js';
 /** Operators for graphs of one's own. */
 export * as graph from './graph/index.js';
 export * from './masking/future.js';
@@ -64,3 +70,5 @@ export * from './optim/sgd.js';
 export * from './runtime/index.js';
 export * from './train/config.js';
 export * from './train/loop.js';
+/** Worlds, models of them that know actions, and planners. */
+export * as world from './world/index.js';
