@@ -4,6 +4,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { UsageError } from '../src/base/errors.js';
 import { input, matmul } from '../src/graph/index.js';
 import { createEngine } from '../src/runtime/index.js';
 import { BENCH_MODELS, type BenchModel } from './models.js';
@@ -168,6 +169,9 @@ export async function bench({
   workers = availableParallelism(),
   log = () => {},
 }: BenchOptions) {
+  const unknown = models.find((key) => !BENCH_MODELS[key]);
+  if (unknown !== undefined)
+    throw new UsageError(`bench: there is no model ${unknown}; there are ${Object.keys(BENCH_MODELS).join(', ')}`);
   const torch = findTorch();
   log(
     torch
@@ -179,9 +183,7 @@ export async function bench({
   log(`matrix products of 2048 on ${workers} threads: ${peak.toFixed(0)} GFLOP/s`);
   const results: ModelResult[] = [];
   for (const key of models) {
-    const model = BENCH_MODELS[key];
-    if (!model) throw new Error(`bench: there is no model ${key}; there are ${Object.keys(BENCH_MODELS).join(', ')}`);
-    results.push(await benchModel(model(), { torch, preload, rounds, workers, peak, log }));
+    results.push(await benchModel(BENCH_MODELS[key](), { torch, preload, rounds, workers, peak, log }));
   }
   return { workers, productGflops: peak, torch: torch?.version ?? null, results };
 }

@@ -23,11 +23,15 @@ const REASONS: Record<string, string> = {
   ENAMETOOLONG: 'the name is too long; choose a shorter one',
 };
 
+/** A file that is to be written need not exist, but its folder must. */
+const NO_FOLDER = 'its folder does not exist; make it, or write elsewhere';
+
 /** Turns a failure of the file system into one line: what could not be done, to which path, why and the fix. */
 export function fileError(action: string, path: string, error: unknown): JepaError {
   if (error instanceof JepaError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
-  const reason = (code && REASONS[code]) || (message ?? String(error)).split('\n')[0];
+  const known = action === 'write' && code === 'ENOENT' ? NO_FOLDER : code && REASONS[code];
+  const reason = known || (message ?? String(error)).split('\n')[0];
   return new JepaError(`cannot ${action} ${path}: ${reason}`);
 }
 

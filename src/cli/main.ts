@@ -19,6 +19,11 @@ function whole(text: string): number {
   return value;
 }
 
+function count(text: string): number {
+  if (whole(text) === 0) throw new InvalidArgumentError('It must be a whole number above 0.');
+  return Number(text);
+}
+
 function positive(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !(value > 0) || value === Number.POSITIVE_INFINITY) {
@@ -30,8 +35,8 @@ function positive(text: string): number {
 /** Of published encoders of clips, whose positions fit every length. */
 const clipOptions = (command: Command): Command =>
   command
-    .option('--frames <number>', 'frames of a clip (default: as published; encoders with rotary positions)', whole)
-    .option('--frame-step <number>', 'frames of the video from one to the next (default: 4)', whole);
+    .option('--frames <number>', 'frames of a clip (default: as published; encoders with rotary positions)', count)
+    .option('--frame-step <number>', 'frames of the video from one to the next (default: 4)', count);
 
 function examples(...lines: readonly (readonly [command: string, what: string])[]): string {
   const width = Math.max(...lines.map(([command]) => command.length));
@@ -116,8 +121,8 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .option('-o, --out <folder>', 'where to write (default: runs/<recipe>-<time>)')
     .option('--seed <number>', 'seed of everything (default: 0)', whole)
     .option('--seeds <list>', 'several lives, with means and standard errors, as 0,1,2')
-    .option('--steps <number>', 'steps of the measured life, or of an episode', whole)
-    .option('--episodes <number>', 'measured episodes, or days', whole)
+    .option('--steps <number>', 'steps of the measured life, or of an episode', count)
+    .option('--episodes <number>', 'measured episodes, or days', count)
     .option(...JSON_OPTION)
     .addHelpText('after', () => recipeList(true))
     .addHelpText(
@@ -138,8 +143,8 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .description('run a behaviour in a world and keep what happened')
     .argument('<env>', 'two-rooms, wall, point-maze-u, push-t, pendulum, ...')
     .requiredOption('-o, --out <file>', 'where to write: .npz, .h5 or .hdf5')
-    .option('--episodes <number>', 'episodes', whole, 100)
-    .option('--steps <number>', 'actions of an episode', whole, 90)
+    .option('--episodes <number>', 'episodes', count, 100)
+    .option('--steps <number>', 'actions of an episode', count, 90)
     .option('--behaviour <name>', 'random, held, greedy or walk (default: walk in two-rooms, else random)')
     .option('--factor <name=value...>', 'a property of the world, as "door half=2"; draw draws it for every episode')
     .option('--seed <number>', 'seed of layouts, starts and actions', whole, 0)
@@ -160,21 +165,21 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .description('reach goals in a world by planning with a trained world model; against greedy and random actions')
     .argument('<run>', 'the run of a world model, or its checkpoint folder')
     .option('--env <name>', 'the world (default: that of the training data)')
-    .option('--episodes <number>', 'episodes, run side by side', whole, 20)
-    .option('--steps <number>', 'actions of an episode (default: as the world has it)', whole)
+    .option('--episodes <number>', 'episodes, run side by side', count, 20)
+    .option('--steps <number>', 'actions of an episode (default: as the world has it)', count)
     .option('--seed <number>', 'seed of layouts, starts, goals and searches', whole, 0)
     .addOption(
       new Option('--planner <name>', 'how plans are searched')
         .choices(['cem', 'icem', 'mppi', 'predictive', 'gradient'])
         .default('cem'),
     )
-    .option('--horizon <number>', 'actions of a plan', whole, 30)
-    .option('--samples <number>', 'plans of an iteration', whole, 64)
-    .option('--iterations <number>', 'iterations of a search', whole, 6)
-    .option('--elites <number>', 'plans that are kept (default: a tenth)', whole)
+    .option('--horizon <number>', 'actions of a plan', count, 30)
+    .option('--samples <number>', 'plans of an iteration', count, 64)
+    .option('--iterations <number>', 'iterations of a search', count, 6)
+    .option('--elites <number>', 'plans that are kept (default: a tenth)', count)
     .option('--std <number>', 'spread of the first plans', positive, 1.5)
     .option('--limit <number>', 'longest action (default: that of the training data)', positive)
-    .option('--replan <number>', 'actions that are carried out before the next plan', whole, 4)
+    .option('--replan <number>', 'actions that are carried out before the next plan', count, 4)
     .option('--no-warm-start', 'begin every search anew')
     .addOption(
       new Option(
@@ -184,7 +189,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     )
     .addOption(new Option('--cost <name>', 'of the last state, or summed').choices(['last', 'sum']).default('sum'))
     .option('--factor <name=value...>', 'a property of the world, as "door half=2"')
-    .option('--workers <number>', 'threads (default: one a core)', whole)
+    .option('--workers <number>', 'threads (default: one a core)', count)
     .option('-o, --out <folder>', 'where to write (default: plan-<env> in the run)')
     .option(...JSON_OPTION)
     .addHelpText(
@@ -201,17 +206,17 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .description('measure what a frozen encoder knows, beside its raw input and random weights')
     .argument('<encoder>', ENCODER)
     .argument('[data]', 'labelled images, videos, ... (default: those that the run trained on)')
-    .option('--clips <number>', 'clips of each video that the attentive probe sees (default: its middle)', whole)
-    .option('--views <number>', 'crops of a test clip that the attentive probe averages over (default: 1)', whole)
     .option('--seed <number>', 'seed of random weights and of the draws of few labels (default: 0)', whole)
     .option('--draws <number>', 'draws of few labels; 0 leaves that part out (default: 3)', whole)
+    .option('--clips <number>', 'clips of each video that the attentive probe sees (default: its middle)', count)
+    .option('--views <number>', 'crops of a test clip that the attentive probe averages over (default: 1)', count)
     .option(...JSON_OPTION)
     .addHelpText(
       'after',
       examples(
-        ['jepa probe runs/vjepa videos/ --clips 2 --views 3', 'as V-JEPA is evaluated'],
         ['jepa probe runs/quickstart', 'linear probe, nearest neighbours, few labels, rank'],
         ['jepa probe ijepa_vith14/ imagenet/ --json', 'a Hugging Face model on other images'],
+        ['jepa probe runs/vjepa videos/ --clips 2 --views 3', 'as V-JEPA is evaluated'],
       ),
     )
     .action(async (encoder: string, data: string | undefined, options) =>
@@ -226,7 +231,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .option('--labels <some>', 'use so many labels of each class (10), or a share of all (1%)')
     .option('--epochs <number>', 'passes over the labelled images (default: 10, at least 300 steps)', positive)
     .option('--lr <number>', 'learning rate of the classifier; earlier layers have less (default: 0.001)', positive)
-    .option('--batch-size <number>', 'images of a step (default: 128)', whole)
+    .option('--batch-size <number>', 'images of a step (default: 128)', count)
     .option('--seed <number>', 'seed of order, augmentation and random weights (default: 0)', whole)
     .option('-o, --out <file>', 'write encoder and classifier as ONNX')
     .option(...JSON_OPTION)
@@ -274,7 +279,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .argument('<encoder>', ENCODER)
     .argument('<images>', 'a folder of images, a data set, or a file that jepa embed wrote')
     .requiredOption('-l, --like <image>', 'the image to compare with')
-    .option('-k <number>', 'how many to show', whole, 10)
+    .option('-k <number>', 'how many to show', count, 10)
     .option(...JSON_OPTION)
     .addHelpText(
       'after',
@@ -333,10 +338,10 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         'ema_encoder',
       ]),
     )
-    .option('--heads <number>', 'attention heads, where widths are not the published ones', whole)
-    .option('--predictor-heads <number>', 'the same of the predictor', whole)
-    .option('--frames <number>', 'frames of a clip, where the files do not show them', whole)
-    .option('--image-size <number>', 'side of the images, where the files do not show it', whole)
+    .option('--heads <number>', 'attention heads, where widths are not the published ones', count)
+    .option('--predictor-heads <number>', 'the same of the predictor', count)
+    .option('--frames <number>', 'frames of a clip, where the files do not show them', count)
+    .option('--image-size <number>', 'side of the images, where the files do not show it', count)
     .option(...JSON_OPTION)
     .addHelpText(
       'after',

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../base/errors.js';
 import { finishRun } from './finish.js';
+import { printJson } from './output.js';
 import { trainRun } from './run.js';
 import { configText, readSettings, runFolder } from './settings.js';
 
@@ -17,7 +18,8 @@ export interface TrainCommandOptions {
 export async function train(recipe: string, overrides: readonly string[], options: TrainCommandOptions): Promise<void> {
   const { name, config } = readSettings(recipe, overrides);
   if (options.printConfig) {
-    process.stdout.write(configText(config));
+    if (options.json) printJson(config);
+    else process.stdout.write(configText(config));
     return;
   }
   const isRun = existsSync(join(recipe, 'config.yaml'));

@@ -3,6 +3,7 @@ import { createRandom } from '../base/random.js';
 import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import type { Dataset } from '../data/dataset.js';
 import { type Batch, createLoader, type Loader } from '../data/loader.js';
+import { wordsOf } from '../data/modality.js';
 import { type Diagnosis, diagnose } from '../eval/collapse.js';
 import { rankme } from '../eval/spectrum.js';
 import { featureStd } from '../eval/spread.js';
@@ -157,6 +158,11 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         return [name, checkpoint?.memory.get(name) ?? float32(shape, new Float32Array(sizeOf(shape)))];
       }),
     );
+    if (dataset.length < settings.batchSize) {
+      throw new UsageError(
+        `${dataset.name}: a batch of ${settings.batchSize} is more than its ${dataset.length} ${wordsOf(dataset).many}; set train.batchSize=${dataset.length} or less`,
+      );
+    }
     const preparations = trainingPreparations(config, facts, method.views.length);
     loader = await createLoader(dataset, {
       batchSize: settings.batchSize,
@@ -205,7 +211,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
     const atStart = checkpoint?.meta.samples ?? dataset.length;
     if (atStart !== dataset.length) {
       events.onNotice?.(
-        `${dataset.name}: ${dataset.length} samples, ${atStart} when the run was started; they come in another order from here on`,
+        `${dataset.name}: ${dataset.length} ${wordsOf(dataset).many}, ${atStart} when the run was started; they come in another order from here on`,
       );
     }
     events.onStart?.({ step, totalSteps, distribution: program.distribution, parameters: setup.parameters });

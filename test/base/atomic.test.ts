@@ -70,7 +70,7 @@ test('failures of the file system are one line with the fix', () => {
   for (const code of Object.keys(REASON)) failWith(code);
   assert.throws(
     () => writeFileAtomic(join(folder, 'absent', 'x'), ''),
-    /cannot write .*absent.x: it does not exist; check the path/,
+    /cannot write .*absent.x: its folder does not exist; make it, or write elsewhere/,
   );
   assert.throws(() => withFileErrors('read', '/a', () => fs.readFileSync(folder)), /cannot read \/a: it is a folder/);
 });

@@ -11,6 +11,7 @@ import { folder, jepa, start, writeConfig } from './command.js';
 const COMMANDS = [
   'quickstart',
   'train',
+  'agent',
   'collect',
   'plan',
   'probe',
@@ -18,6 +19,7 @@ const COMMANDS = [
   'embed',
   'search',
   'export',
+  'import',
   'inspect',
   'bench',
   'doctor',
@@ -26,7 +28,8 @@ const COMMANDS = [
 test('help lists every command, and every command has examples', async () => {
   const { code, stdout } = await jepa('--help');
   assert.equal(code, 0);
-  for (const name of COMMANDS) assert.match(stdout, new RegExp(`^  ${name} `, 'm'));
+  const listed = [...stdout.matchAll(/^ {2}([a-z]+) .*/gm)].map(([, name]) => name);
+  assert.deepEqual(listed.slice(listed.indexOf('quickstart')), [...COMMANDS, 'help']);
   assert.match(stdout, /Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted/);
   for (const name of COMMANDS) {
     const help = await jepa(name, '--help');
@@ -75,6 +78,8 @@ test('bad usage ends with code 2 and says what would be right', async () => {
     [['train', 'ijepa', '--stepz'], /unknown option '--stepz'/],
     [['quickstart', '--minutes', '0'], /'--minutes <number>' argument '0' is invalid\. It must be a number above 0/],
     [['quickstart', '--seed', '1.5'], /It must be a whole number/],
+    [['search', 'runs/a', 'data', '--like', 'a.png', '-k', '0'], /It must be a whole number above 0/],
+    [['bench', 'zzz'], /bench: there is no model zzz; there are a, b, c/],
     [['train', 'lejpa'], /there is no recipe lejpa; did you mean lejepa\? \(recipes: audio-jepa, ijepa, /],
     [['train', 'agent-skill'], /agent-skill is a recipe of another command: jepa agent agent-skill/],
     [['train', 'none.yaml'], /none\.yaml: there is no such file/],
@@ -150,6 +155,8 @@ test('--print-config prints every default, and what it prints trains the same', 
   writeFileSync(join(folder, 'printed.yaml'), stdout);
   const again = await jepa('train', 'printed.yaml', '--print-config');
   assert.equal(again.stdout, stdout);
+  const asJson = await jepa('train', 'printed.yaml', '--print-config', '--json');
+  assert.deepEqual(JSON.parse(asJson.stdout), config);
 });
 
 test('settings reach into lists, and null takes one away', async () => {

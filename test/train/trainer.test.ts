@@ -69,9 +69,7 @@ test('a run that goes on says where the data have changed, and clears away what 
     Array.from({ length: 20 }, (_, i) => i),
   );
   await resume(fewer);
-  assert.deepEqual(notices, [
-    'noise: 20 samples, 24 when the run was started; they come in another order from here on',
-  ]);
+  assert.deepEqual(notices, ['noise: 20 images, 24 when the run was started; they come in another order from here on']);
   assert.deepEqual(readdirSync(join(folder, 'checkpoint')), ['state-00000004.json', 'state-00000004.safetensors']);
   await resume(fewer);
   assert.equal(notices.length, 1);
