@@ -10,7 +10,7 @@ import { type StoredTensor, storeTensor } from '../src/hub/raw.js';
 import { writeSafetensors } from '../src/hub/weights.js';
 import { VJEPA2_ROPE, VJEPA2_SIZES } from '../src/methods/vjepa2.js';
 import { type VitConfig, vitConfig, vitSpec } from '../src/nn/vit.js';
-import { avx512Preload, findTorch } from './bench.js';
+import { avx512Preload, findTorch } from './peer.js';
 
 /**
  * Encoders of the sizes of the largest published ones, with random weights that are written as safetensors here: time of a
