@@ -45,14 +45,17 @@ export function sizeOf(shape: readonly number[]): number {
   return size;
 }
 
+/** A tensor of a shape; plain numbers are copied, a Float32Array is kept. Throws a `JepaError` where the count differs. */
 export function float32(shape: readonly number[], data: Float32Array | readonly number[]): HostTensor<'float32'> {
   return checked('float32', shape, data instanceof Float32Array ? data : Float32Array.from(data));
 }
 
+/** The same of whole numbers: labels, indices. */
 export function int32(shape: readonly number[], data: Int32Array | readonly number[]): HostTensor<'int32'> {
   return checked('int32', shape, data instanceof Int32Array ? data : Int32Array.from(data));
 }
 
+/** The same of masks: 0 and 1. */
 export function bool(shape: readonly number[], data: Uint8Array | readonly number[]): HostTensor<'bool'> {
   return checked('bool', shape, data instanceof Uint8Array ? data : Uint8Array.from(data));
 }

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { JepaError } from '../base/errors.js';
 import type { SoundDataset } from '../data/audio/dataset.js';
@@ -13,6 +13,7 @@ import { describeModel, type ModelFacts } from '../hub/describe.js';
 import { loadEncoder } from '../hub/encoder-files.js';
 import { type Inspection, inspectFile } from '../hub/inspect.js';
 import { readJsonl } from '../hub/jsonl.js';
+import { readJsonFile } from '../hub/weights.js';
 import { formatBytes, formatClock, formatFixed } from '../report/format.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import { showModel } from './import.js';
@@ -288,7 +289,7 @@ async function describeRun(path: string): Promise<RunFacts> {
     workers: meta.workers,
     checkpoint: await inspectFile(checkpoints),
     metrics,
-    result: existsSync(result) ? JSON.parse(readFileSync(result, 'utf8')) : undefined,
+    result: existsSync(result) ? readJsonFile(result) : undefined,
     files: readdirSync(path, { withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map(({ name }) => ({ name, bytes: statSync(join(path, name)).size }))
@@ -317,6 +318,7 @@ function showRun(run: RunFacts): void {
       ['weights', `${weights.filter(isOwn).length} tensors, ${formatFixed(parameters, 0)} numbers`],
     ]),
   );
+  for (const warning of checkpoint.warnings) print(`! ${warning}`);
   const { step: _, ...measured } = metrics;
   if (Object.keys(measured).length > 0) {
     print('\nlast measured');

@@ -52,6 +52,7 @@ const BLIND_RATIO = 0.95;
 
 const REMEDY = 'try variance-covariance terms (regularizer=vicreg), SIGReg (regularizer=sigreg) or a larger batch';
 
+/** The verdict on these signs; the message says what to try where it is bad. */
 export function diagnose(signs: CollapseSigns): Diagnosis {
   const { featureStd, rankme, width, samples = width, meanCosine, energyMatched, energyShuffled } = signs;
   const bad = Object.entries(signs).find(([, value]) => value !== undefined && !Number.isFinite(value));

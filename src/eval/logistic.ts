@@ -101,6 +101,7 @@ export function predictedClasses({ rows, columns, data }: Matrix): Int32Array {
   });
 }
 
+/** Share of the predicted classes that are right, 0 to 1. Throws a `JepaError` where the numbers differ. */
 export function accuracy(predictions: ArrayLike<number>, labels: ArrayLike<number>): number {
   if (predictions.length !== labels.length)
     throw new JepaError(`accuracy: ${predictions.length} predictions for ${labels.length} labels`);

@@ -55,6 +55,7 @@ export interface RegressionScores {
   readonly rmse: number;
 }
 
+/** How well predictions [n, outputs] agree with the numbers of samples of the same shape. */
 export function regressionScores(predictions: Matrix, y: Samples): RegressionScores {
   const targets = features('regression', y);
   const { rows, columns } = targets;

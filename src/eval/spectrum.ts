@@ -47,6 +47,7 @@ export interface Spectrum {
   readonly stableRank: number;
 }
 
+/** Ranks by the spectrum of the covariance of samples [n, features], in double. */
 export function spectrum(x: Samples): Spectrum {
   const eigenvalues = covarianceEigenvalues(features('spectrum', x));
   const total = sum(eigenvalues);

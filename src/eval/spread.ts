@@ -16,6 +16,7 @@ export interface FeatureStd {
   readonly meanCosineCentred: number;
 }
 
+/** How far samples [n, features] are apart, n >= 2. Throws a `JepaError` for fewer. */
 export function featureStd(x: Samples): FeatureStd {
   const samples = features('feature std', x);
   if (samples.rows < 2) throw new JepaError('feature std: needs at least two samples');

@@ -107,10 +107,10 @@ function isSizes(value: Json | undefined): value is number[] {
 
 /**
  * Parses a safetensors file held in memory; see `openSafetensors` for what is refused and `loadTensor` for types that the
- * host lacks. Data is copied, so it may start anywhere.
+ * host lacks. Data is copied, so it may start anywhere. `where` names the file in messages.
  */
-export function parseSafetensors(bytes: Uint8Array): Map<string, HostTensor> {
-  const { tensors } = openSafetensors(bytesSource(bytes));
+export function parseSafetensors(bytes: Uint8Array, where?: string): Map<string, HostTensor> {
+  const { tensors } = openSafetensors(bytesSource(bytes, where));
   return new Map(Array.from(tensors, ([name, stored]) => [name, loadTensor(stored, name)]));
 }
 

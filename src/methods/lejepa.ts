@@ -27,6 +27,7 @@ export interface LejepaConfig {
   readonly slices: number;
 }
 
+/** The training graph, for images [batch, views, channels, height, width]. Throws a `JepaError` for fewer than two views. */
 export function lejepa(config: LejepaConfig): Method {
   const { globals, locals, slices, lambda } = config;
   if (globals < 1 || globals + locals < 2)

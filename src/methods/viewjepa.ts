@@ -28,6 +28,7 @@ export interface ViewJepaConfig {
   readonly regularizer: Regularizer;
 }
 
+/** The training graph for two views of each image, [batch, 2, channels, height, width]. */
 export function viewJepa(config: ViewJepaConfig): Method {
   const encoder = makeBackbone('encoder.', config.encoder);
   const width = config.projector.at(-1);

@@ -32,6 +32,7 @@ export const convNetGrid = ({ imageSize }: ConvNetConfig): readonly [number, num
   half(half(half(imageSize[1]))),
 ];
 
+/** Throws a `JepaError` for sizes that cannot be. */
 export function checkConvNet({ imageSize, channels, widths, blocks, width }: ConvNetConfig): void {
   for (const value of [...imageSize, channels, ...widths, width]) {
     if (!Number.isInteger(value) || value < 1)
@@ -60,6 +61,7 @@ const denseSpec = (name: string, out: number, into: number): [string, ParameterS
   [`${name}.bias`, fillInit([out], 0)],
 ];
 
+/** Parameters of the whole net, as `convNet` reads them. */
 export function convNetSpec(config: ConvNetConfig): ModuleSpec {
   const { channels, widths, blocks, width } = config;
   const [rows, columns] = convNetGrid(config);

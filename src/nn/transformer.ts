@@ -27,22 +27,26 @@ export const swigluWidth = (mlpWidth: number): number => 8 * Math.ceil(Math.trun
 /** Standard deviation of every linear weight's first value (I-JEPA, `init_weights`). */
 export const INIT_STD = 0.02;
 
+/** A trained parameter that begins with normal numbers. */
 export const normalInit = (shape: readonly number[], std = INIT_STD): ParameterSpec => ({
   shape,
   init: { kind: 'normal', std },
   trainable: true,
 });
+/** A trained parameter that begins with one value everywhere. */
 export const fillInit = (shape: readonly number[], value: number): ParameterSpec => ({
   shape,
   init: { kind: 'fill', value },
   trainable: true,
 });
 
+/** Parameters of a linear layer: weight [out, into] and bias [out]. */
 export function linearSpec(name: string, out: number, into: number, bias = true): [string, ParameterSpec][] {
   const weight: [string, ParameterSpec] = [`${name}.weight`, normalInit([out, into])];
   return bias ? [weight, [`${name}.bias`, fillInit([out], 0)]] : [weight];
 }
 
+/** Parameters of a layer norm: weight and bias [width]. */
 export const normSpec = (name: string, width: number): [string, ParameterSpec][] => [
   [`${name}.weight`, fillInit([width], 1)],
   [`${name}.bias`, fillInit([width], 0)],
@@ -83,6 +87,7 @@ export function feedForwardSpec(
     : [...linearSpec(`${name}.fc1`, mlpWidth, width), ...out('fc2')];
 }
 
+/** Layer norm over the last axis with the parameters `weight` and `bias`. */
 export const norm = (x: Tensor, w: Weights, eps: number): Tensor =>
   layerNorm(x, { weight: w('weight'), bias: w('bias'), eps });
 

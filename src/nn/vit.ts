@@ -96,6 +96,7 @@ export function vitConfig({ size = 'tiny', imageSize, patchSize, channels = 3, .
   return config;
 }
 
+/** Throws a `JepaError` for sizes that cannot be: patches that do not divide the image, heads the width, ... */
 export function checkVit(config: VitConfig): void {
   const { imageSize, patchSize, width, heads, channels, depth, frames, tubeletSize, levels } = config;
   for (const [what, value] of Object.entries({

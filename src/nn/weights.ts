@@ -1,3 +1,4 @@
+import { JepaError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { parameter, type Tensor } from '../graph/tensor.js';
@@ -29,11 +30,12 @@ export interface Module {
   readonly weights: Weights;
 }
 
+/** Makes the leaves of a module's parameters. Asking for one that it has not throws a `JepaError`. */
 export function makeModule(prefix: string, spec: ModuleSpec): Module {
   const tensors = new Map([...spec].map(([name, { shape }]) => [name, parameter(`${prefix}${name}`, shape)]));
   const weights: Weights = (name) => {
     const tensor = tensors.get(name);
-    if (!tensor) throw new Error(`the module ${prefix} has no parameter ${name}`);
+    if (!tensor) throw new JepaError(`the module ${prefix} has no parameter ${name}`);
     return tensor;
   };
   return { prefix, spec, tensors, weights };

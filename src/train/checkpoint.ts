@@ -43,6 +43,7 @@ const SLOT = 'slot/';
 const MEMORY = 'memory/';
 const name = (step: number): string => `state-${String(step).padStart(8, '0')}`;
 
+/** Writes a checkpoint into a folder, in the place of earlier ones. Throws a `JepaError` (full disk, no permission). */
 export function saveCheckpoint(folder: string, { meta, weights, slots, memory }: Checkpoint): void {
   withFileErrors('create', folder, () => fs.mkdirSync(folder, { recursive: true }));
   const tensors = new Map<string, HostTensor>(weights);
@@ -90,6 +91,7 @@ export function readCheckpointMeta(folder: string): CheckpointMeta {
   return { ...meta, config: parseConfig(meta.config, () => `${path}:`), facts: meta.facts ?? {} };
 }
 
+/** Reads the newest complete checkpoint of a folder. Throws a `JepaError` where there is none or it is damaged. */
 export function loadCheckpoint(folder: string): Checkpoint {
   const meta = readCheckpointMeta(folder);
   const path = join(folder, name(meta.step));
@@ -97,7 +99,7 @@ export function loadCheckpoint(folder: string): Checkpoint {
   const weights = new Map<string, HostTensor<'float32'>>();
   const slots = new Map<string, HostTensor<'float32'>>();
   const memory = new Map<string, HostTensor<'float32'>>();
-  for (const [key, value] of parseSafetensors(bytes)) {
+  for (const [key, value] of parseSafetensors(bytes, `${path}.safetensors`)) {
     if (value.dtype !== 'float32') throw new JepaError(`${path}.safetensors: ${key} is ${value.dtype}, not float32`);
     const tensor = value as HostTensor<'float32'>;
     if (key.startsWith(SLOT)) slots.set(key.slice(SLOT.length), tensor);

@@ -163,6 +163,7 @@ const TOLERANCE = 2e-4;
 const ROUGH = 5e-4;
 const MOST_ITERATIONS = 200;
 
+/** Programs that fit and use linear classifiers on rows [n, features] along axes of these variances; to be closed. */
 export async function linearClassifiers(
   engine: Engine,
   variances: Float64Array,
@@ -312,6 +313,10 @@ export interface LinearProbe {
   close(): Promise<void>;
 }
 
+/**
+ * A linear probe on training rows [n, features] with these labels of `count` classes: the penalty is chosen on the rows that
+ * `held` names, the final fit sees all.
+ */
 export async function linearProbe(
   engine: Engine,
   trainRows: Rows,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -73,6 +73,12 @@ test('a run that goes on says where the data have changed, and clears away what 
   assert.deepEqual(readdirSync(join(folder, 'checkpoint')), ['state-00000004.json', 'state-00000004.safetensors']);
   await resume(fewer);
   assert.equal(notices.length, 1);
+
+  const weights = join(folder, 'checkpoint', 'state-00000004.safetensors');
+  writeFileSync(weights, readFileSync(weights).subarray(0, 300));
+  await assert.rejects(resume(fewer), (error: Error) =>
+    error.message.startsWith(`${weights}: not a valid safetensors`),
+  );
 });
 
 test('a batch of one has no other samples to be told from: no verdict on the prediction', async () => {

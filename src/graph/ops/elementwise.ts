@@ -212,6 +212,7 @@ const lessEqualOperator = comparison('less_equal', 'LessOrEqual');
 const greaterOperator = comparison('greater', 'Greater');
 const greaterEqualOperator = comparison('greater_equal', 'GreaterOrEqual');
 
+/** Comparisons of broadcast operands: bool, without gradients. */
 export const equal = (a: TensorLike, b: TensorLike): Tensor => binary(equalOperator, a, b);
 export const notEqual = (a: TensorLike, b: TensorLike): Tensor => binary(notEqualOperator, a, b);
 export const less = (a: TensorLike, b: TensorLike): Tensor => binary(lessOperator, a, b);
@@ -224,6 +225,7 @@ function logical(name: string, opType: string): (a: Tensor, b: Tensor) => Tensor
   return (a, b) => binary(op, a, b);
 }
 
+/** Of bool operands, broadcast. */
 export const logicalAnd = logical('logical_and', 'And');
 export const logicalOr = logical('logical_or', 'Or');
 
@@ -315,6 +317,7 @@ const flat: UnaryVjp = () => undefined;
 /** 1 where x > 0, else 0. */
 const positive = (x: Tensor): Tensor => cast(greater(x, 0), 'float32');
 
+/** Functions of every element, with their gradients; 0 where the function is constant. */
 export const neg = unary('neg', 'Neg', (g) => neg(g), NUMBERS);
 /** |x|; gradient 0 at 0. */
 export const abs = unary('abs', 'Abs', (g, x) => mul(g, sign(x)), NUMBERS);
@@ -344,6 +347,7 @@ export const round = unary('round', 'Round', flat);
 /** max(x, 0); gradient 0 at 0. */
 export const relu = unary('relu', 'Relu', (g, x) => mul(g, positive(x)));
 
+/** x * x */
 export const square = (x: Tensor): Tensor => mul(x, x);
 /** 1 / sqrt(x) */
 export const rsqrt = (x: Tensor): Tensor => reciprocal(sqrt(x));
@@ -483,6 +487,7 @@ const clipOperator = unaryOperator<ClipAttrs>(
 export const clip = (x: Tensor, min: number | null, max: number | null): Tensor =>
   min === null && max === null ? x : apply1(clipOperator, [x], { min, max });
 
+/** `clip` to [min, max]; the three below are made of it as PyTorch's. */
 export const hardtanh = (x: Tensor, min = -1, max = 1): Tensor => clip(x, min, max);
 export const relu6 = (x: Tensor): Tensor => hardtanh(x, 0, 6);
 export const hardsigmoid = (x: Tensor): Tensor => div(relu6(add(x, 3)), 6);

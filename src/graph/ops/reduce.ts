@@ -85,7 +85,9 @@ function reduction(
   };
 }
 
+/** Sum over axes (null: all), in two steps where that keeps digits; `keepdims` leaves them with size 1. */
 export const sum = reduction('sum', 'ReduceSum', (g, x) => broadcastTo(g, x.shape), true);
+/** Mean over axes of float32, as `sum`. */
 export const mean = reduction(
   'mean',
   'ReduceMean',
@@ -99,7 +101,9 @@ function toExtremes(g: Tensor, x: Tensor, out: Tensor, axes: readonly number[]):
   return mul(hit, div(g, sum(hit, axes, true)));
 }
 
+/** Largest value over axes; equal ones share the gradient. */
 export const max = reduction('max', 'ReduceMax', toExtremes, false);
+/** Smallest value over axes; equal ones share the gradient. */
 export const min = reduction('min', 'ReduceMin', toExtremes, false);
 
 /** Sums `x` over the axes along which `shape` was broadcast to the shape of `x`: the adjoint of broadcasting. */
