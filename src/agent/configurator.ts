@@ -127,19 +127,25 @@ export function needsConfigurator(
 }
 
 /**
- * Acts from habit where it can: Mode 1 while memory knows the state and the world does as expected, Mode 2 otherwise. Surprise
- * is averaged over about `patience` steps. Everything else is left to `inner`.
+ * Acts from habit where it can: Mode 1 while memory knows the state, the world does as expected, and nothing hurts by more than
+ * `cost` (the intrinsic cost felt); Mode 2 otherwise. Surprise is averaged over about `patience` steps. Everything else is left
+ * to `inner`.
  */
 export function habitConfigurator(
   inner: Configurator,
-  { known, surprise, patience = 5 }: { readonly known: number; readonly surprise: number; readonly patience?: number },
+  {
+    known,
+    surprise,
+    cost = Number.POSITIVE_INFINITY,
+    patience = 5,
+  }: { readonly known: number; readonly surprise: number; readonly cost?: number; readonly patience?: number },
 ): Configurator {
   let average = 0;
   return {
     configure(situation) {
       if (!Number.isNaN(situation.surprise)) average += (situation.surprise - average) / patience;
       const wish = inner.configure(situation);
-      const familiar = situation.known(wish.subgoal) >= known && average <= surprise;
+      const familiar = situation.cost.total <= cost && average <= surprise && situation.known(wish.subgoal) >= known;
       return { ...wish, mode: familiar ? 1 : 2, reason: `${wish.reason}, ${familiar ? 'from habit' : 'with thought'}` };
     },
   };

@@ -173,10 +173,18 @@ export interface CriticOptions {
   readonly imaginedWeight?: number;
   /** Learns this quantile of the cost instead of its mean: a critic that is afraid of rare losses. */
   readonly quantile?: number;
+  /** What it says at least: 0 for costs that are never negative, so that planners do not look for what would be. */
+  readonly least?: number;
 }
 
 /** A critic that is linear in features: it learns in one solve, or (quantiles) in a few reweighted ones. */
-export function createCritic({ features, penalty = 1e-3, imaginedWeight = 0.5, quantile }: CriticOptions): Critic {
+export function createCritic({
+  features,
+  penalty = 1e-3,
+  imaginedWeight = 0.5,
+  quantile,
+  least = Number.NEGATIVE_INFINITY,
+}: CriticOptions): Critic {
   if (quantile !== undefined && !(quantile > 0 && quantile < 1))
     throw new JepaError(`critic: the quantile is ${quantile}; it must lie between 0 and 1`);
   let model: LinearModel | undefined;
@@ -190,7 +198,7 @@ export function createCritic({ features, penalty = 1e-3, imaginedWeight = 0.5, q
     get fit() {
       return fit;
     },
-    evaluate: (state) => (model ? linearIn(features(state), model) : 0),
+    evaluate: (state) => (model ? Math.max(least, linearIn(features(state), model)) : 0),
     learn(examples) {
       if (examples.length === 0) throw new JepaError('critic: there are no examples; act for longer than its window');
       const rows = examples.map(({ state }) => Float64Array.from(features(state)));

@@ -20,11 +20,12 @@ const planner = (horizon: number, samples: number) =>
       iterations: whole.default(3),
     })
     .prefault({});
-const habit = (width: number, known: number) =>
+const habit = (width: number, known: number, cost: number) =>
   z
     .strictObject({
       known: share.default(known),
       surprise: positive.default(1),
+      cost: z.number().min(0).default(cost),
       width: positive.default(width),
       capacity: whole.default(1500),
     })
@@ -60,10 +61,10 @@ const day = z.strictObject({
   content: share.default(0.5),
   planner: planner(6, 32),
   critic: z
-    .strictObject({ gamma: share.default(0.95), steps: whole.default(30), every: whole.default(100) })
+    .strictObject({ gamma: share.default(0.9), steps: whole.default(20), every: whole.default(100) })
     .prefault({}),
   needs: z.strictObject({ margin: z.number().min(0).default(0.2), pull: z.number().min(0).default(0.05) }).prefault({}),
-  habit: habit(0.7, 0.6),
+  habit: habit(0.6, 0.8, 0.02),
 });
 
 const skill = z.strictObject({
@@ -97,7 +98,7 @@ const skill = z.strictObject({
       centres: whole.default(100),
     })
     .prefault({}),
-  habit: habit(0.3, 0.5),
+  habit: habit(0.3, 0.5, 100),
 });
 
 export type AgentConfig = z.infer<typeof day> | z.infer<typeof skill>;

@@ -43,6 +43,8 @@ export interface DaySettings {
   readonly habit: {
     readonly known: number;
     readonly surprise: number;
+    /** Hunger and thirst from which on it thinks. */
+    readonly cost: number;
     readonly width: number;
     readonly capacity: number;
   };
@@ -96,13 +98,13 @@ export function dayLife(settings: DaySettings): Life {
   /** Everything that one learns in its life, at its beginning. */
   function newborn(seed: number) {
     const memory = associativeMemory({
-      keys: 4,
+      keys: 5,
       values: 2,
       capacity: settings.habit.capacity,
       width: settings.habit.width,
       unknown: 0.3,
     });
-    const critic = createCritic({ features: (s) => needFeatures(s, settings.content, water), penalty: 1e-2 });
+    const critic = createCritic({ features: (s) => needFeatures(s, settings.content, water), penalty: 1, least: 0 });
     return {
       model: fieldModel(world),
       memory,
@@ -180,6 +182,14 @@ export function dayLife(settings: DaySettings): Life {
       ],
       settings.needs,
     );
+  /** What habits go by: the way to the subgoal, less so where one is, and whether it is night. */
+  const wayTo = (s: Row, subgoal: Row = s): number[] => [
+    subgoal[0] - s[0],
+    subgoal[1] - s[1],
+    s[0] / 4,
+    s[1] / 4,
+    world.isNight(s) ? 1 : 0,
+  ];
   const target: CriticTarget = { kind: 'discounted', gamma: settings.critic.gamma, steps: settings.critic.steps };
 
   /** Lives for so many steps; the world's chance depends on the seed only, whoever lives in it. */
@@ -431,7 +441,11 @@ const bumps = (distance: number): number[] => [0, 0.5, 1, 1.5].map((at) => Math.
  */
 function fieldModel({ options: { size, water, day } }: Homeostasis) {
   const body = adaptiveModel({ features: (_, a) => [a[0], a[1], 1], keep: 0.999 });
-  const herd = adaptiveModel({ features: (s) => [(s[0] - size / 2) / size, (s[1] - size / 2) / size, 1], keep: 0.999 });
+  const herd = adaptiveModel({
+    features: (s) => [(s[0] - size / 2) / size, (s[1] - size / 2) / size, 1],
+    keep: 0.999,
+    prior: 0.5,
+  });
   const needs = adaptiveModel({ features: (_, d) => [1, ...bumps(d[0]), ...bumps(d[1])], keep: 0.999 });
   const part = (s: Row, first: number): Float64Array => Float64Array.of(s[first], s[first + 1]);
   const inside = (v: number, high: number): number => Math.min(Math.max(v, 0), high);
@@ -478,9 +492,6 @@ function needFeatures(s: Row, content: number, water: readonly [number, number])
   const [late, dry] = [Math.max(0, content - s[2] + 0.2 * food), Math.max(0, content - s[3] + 0.3 * spring)];
   return [s[2], s[3], food, spring, hunger, thirst, late, dry, late * late, dry * dry, hunger * food, thirst * spring];
 }
-
-/** What habits go by: the way to the subgoal, and, less so, where one is. */
-const wayTo = (s: Row, subgoal: Row = s): number[] => [subgoal[0] - s[0], subgoal[1] - s[1], s[0] / 4, s[1] / 4];
 
 // Floors ---------------------------------------------------------------------------------------------------------------
 

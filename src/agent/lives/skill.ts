@@ -2,7 +2,7 @@ import { createRandom, type Random } from '../../base/random.js';
 import { float32 } from '../../base/tensor.js';
 import { varianceCovariance } from '../../energy/vicreg.js';
 import { fitRidge, predictLinear, regressionScores } from '../../eval/ridge.js';
-import { add, mul } from '../../graph/ops/elementwise.js';
+import { add } from '../../graph/ops/elementwise.js';
 import { mseLoss } from '../../graph/ops/losses.js';
 import { broadcastTo, concat, expandDims, narrow, reshape } from '../../graph/ops/move.js';
 import { input, type Tensor } from '../../graph/tensor.js';
@@ -52,6 +52,7 @@ export interface SkillSettings {
   readonly habit: {
     readonly known: number;
     readonly surprise: number;
+    readonly cost: number;
     readonly width: number;
     readonly capacity: number;
   };
@@ -61,12 +62,14 @@ type Row = ArrayLike<number>;
 
 /** An action is held for so many steps of the world, each of at most so many pixels a side. */
 const [HELD, REACH] = [4, 2.45];
-/** The eye sees the dot through squares of 3 pixels. */
-const [POOL, SIDE] = [3, 21];
+/** The eye is coarse and out of focus: squares of 5 pixels, and a dot of this deviation, in pixels. */
+const [POOL, SIDE, BLUR] = [5, 13, 4];
 const PIXELS = SIDE * SIDE;
 /** Where the dot can be. */
 const [LOW, HIGH] = [BORDERS[0] + 2, BORDERS[1] - 2];
 const EPISODE = 30;
+/** Steps that the model is trained to foretell. */
+const AHEAD = 5;
 
 export function skillLife(settings: SkillSettings): Life {
   const { rooms, habit, steps } = settings;
@@ -130,11 +133,14 @@ export function skillLife(settings: SkillSettings): Life {
       const { width } = settings.watch;
       const net = makeModule('model.', mlpSpec([width + 2, 96, 96, width]));
       const step = (s: Tensor, a: Tensor): Tensor => add(s, mlpForward(concat([s, a], 1), net.weights, 3));
-      const [s, a, next] = [input('s', ['batch', width]), input('a', ['batch', 2]), input('next', ['batch', width])];
+      // It learns from stretches of what happened, along which it foretells from its own predictions.
+      const [begin, deeds] = [input('begin', ['batch', width]), input('actions', ['batch', AHEAD, 2])];
+      const truth = input('truth', ['batch', AHEAD, width]);
+      const along = reshape(rollOutPlans(begin, expandDims(deeds, 1), step), [begin.shape[0], AHEAD + 1, width]);
       const fit = await createFit(engine, {
         name: 'model',
         modules: [net],
-        loss: mseLoss(step(s, a), next),
+        loss: mseLoss(narrow(along, 1, 1, AHEAD), truth),
         seed: run.seed,
         lr: 1e-3,
       });
@@ -198,13 +204,24 @@ export function skillLife(settings: SkillSettings): Life {
       }
       async function learn(name: string, rows: Awaited<ReturnType<typeof experience>>, updates: number): Promise<void> {
         run.phase(name, updates);
-        const batch = 128;
+        const batch = 64;
+        const begins = rows.flatMap(({ time }, i) => (time + AHEAD <= EPISODE && i + AHEAD <= rows.length ? [i] : []));
         for (let i = 0; i < updates; i++) {
           run.signal.throwIfAborted();
-          const drawn = Array.from({ length: batch }, () => rows[random.integer(rows.length)]);
-          const table = (of: (row: (typeof rows)[number]) => Float64Array, size: number) =>
-            float32([batch, size], Float32Array.from(drawn.flatMap((row) => [...of(row)])));
-          await fit.step({ s: table((r) => r.s, width), a: table((r) => r.a, 2), next: table((r) => r.next, width) });
+          const drawn = Array.from({ length: batch }, () => begins[random.integer(begins.length)]);
+          const stretch = (of: (row: (typeof rows)[number]) => Float64Array): Float32Array =>
+            Float32Array.from(drawn.flatMap((at) => rows.slice(at, at + AHEAD).flatMap((row) => [...of(row)])));
+          await fit.step({
+            begin: float32([batch, width], Float32Array.from(drawn.flatMap((at) => [...rows[at].s]))),
+            actions: float32(
+              [batch, AHEAD, 2],
+              stretch((row) => row.a),
+            ),
+            truth: float32(
+              [batch, AHEAD, width],
+              stretch((row) => row.next),
+            ),
+          });
           await run.step();
         }
         predictor = mlpOnHost(await fit.state.read(), 'model.', 3);
@@ -228,6 +245,7 @@ export function skillLife(settings: SkillSettings): Life {
           settings.critic.centres,
         ),
         penalty: 1e-2,
+        least: 0,
       });
       const cost = costModule(intrinsic, { later: critic });
       const log = episodicLog(acts.length + settings.practice.episodes * steps);
@@ -454,31 +472,31 @@ function wallsOf(wall: number, door: number): Stage['places'] {
 
 const canvas = new Uint8Array(SIZE * SIZE);
 
-/** What the eye sees of a dot: mean brightness of squares of 3 pixels, [21 * 21]. */
+/** What the eye sees of a dot: mean brightness of squares of 5 pixels, [13 * 13]. */
 export function glance([x, y]: Row & Iterable<number>): Uint8Array {
-  paintDot(x, y, canvas);
+  paintDot(x, y, canvas, BLUR);
   const seen = new Uint8Array(PIXELS);
   for (let row = 0; row < SIDE; row++) {
     for (let column = 0; column < SIDE; column++) {
       let total = 0;
       for (let i = 0; i < POOL; i++)
-        for (let j = 0; j < POOL; j++) total += canvas[(1 + row * POOL + i) * SIZE + 1 + column * POOL + j];
+        for (let j = 0; j < POOL; j++) total += canvas[(row * POOL + i) * SIZE + column * POOL + j];
       seen[row * SIDE + column] = Math.round(total / (POOL * POOL));
     }
   }
   return seen;
 }
 
-/** Pictures as what the encoder takes: about 0 to 6. */
+/** Pictures as what the encoder takes: 0 to 4. */
 const lit = (pictures: readonly Uint8Array[]): Float32Array => {
   const out = new Float32Array(pictures.length * PIXELS);
-  for (const [i, picture] of pictures.entries()) for (let p = 0; p < PIXELS; p++) out[i * PIXELS + p] = picture[p] / 32;
+  for (const [i, picture] of pictures.entries()) for (let p = 0; p < PIXELS; p++) out[i * PIXELS + p] = picture[p] / 64;
   return out;
 };
 
 /**
  * Learns to see by watching: representations of three pictures in a row, of which the third is foretold from the first two, with
- * the variance and covariance terms of VICReg against collapse. No label and no action is used. Places are fitted afterwards,
+ * the variance and covariance terms of VICReg against collapse and temporal similarity. No label and no action is used. Places are fitted afterwards,
  * for people, by a linear probe.
  */
 async function watch(run: LifeRun, { watch: { clips, frames, steps, width } }: SkillSettings) {
@@ -515,7 +533,8 @@ async function watch(run: LifeRun, { watch: { clips, frames, steps, width } }: S
   const fit = await createFit(engine, {
     name: 'watch',
     modules: [encoder, predictor],
-    loss: add(mul(mseLoss(foretold, of(2)), 2), alive),
+    // What is seen changes little from one picture to the next: with it representations are smooth over places (EB-JEPA).
+    loss: add(add(mseLoss(foretold, of(2)), alive), add(mseLoss(of(0), of(1)), mseLoss(of(1), of(2)))),
     seed: run.seed,
     lr: 1e-3,
   });
