@@ -95,7 +95,11 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
         },
         onStep: ({ step, totalSteps, loss, samplesPerSecond, etaSeconds }) =>
           progress.update({ step, total: totalSteps || undefined, loss, samplesPerSecond, etaSeconds }),
-        onDiagnosis: ({ verdict, message, ...signs }) => progress.update({ ...signs, verdict: { verdict, message } }),
+        onDiagnosis: (info) => {
+          const { step, rankme, width, featureStd, meanCosine, energyMatched, energyShuffled, verdict, message } = info;
+          const signs = { rankme, width, featureStd, meanCosine, energyMatched, energyShuffled };
+          progress.update({ step, ...signs, verdict: { verdict, message } });
+        },
         onProbe: ({ step, knn }) => progress.update({ step, knn }),
         onNotice: (line) => progress.log(line),
       },

@@ -113,11 +113,17 @@ function arraysIn(value: unknown): TypedArray[] {
   return typeof value === 'object' && value !== null ? Object.values(value).flatMap(arraysIn) : [];
 }
 
+/**
+ * Flags of this process hold in its threads, where they are not named (flags of V8 would be refused then). How a program
+ * given on the command line is to be read says nothing of a file, and would stop the thread: there none is taken along.
+ */
+const threadFlags = (): { execArgv?: string[] } =>
+  process.execArgv.some((flag) => flag.startsWith('--input-type')) ? { execArgv: [] } : {};
+
 function startThread(start: ThreadStart, notice: (message: string) => void): Thread {
   const worker = new Worker(new URL('./loader-worker-node.js', import.meta.url), {
     workerData: start,
-    // How a program given on the command line is to be read says nothing about this file, and would stop the thread.
-    execArgv: process.execArgv.filter((flag) => !flag.startsWith('--input-type')),
+    ...threadFlags(),
   });
   worker.unref();
   const waiting: Thread['waiting'] = new Map();

@@ -41,6 +41,11 @@ export interface FrozenEncoder {
 export function openEncoder(given: string, options: CheckpointOptions = {}): FrozenEncoder {
   const path = located(given);
   const isFolder = withFileErrors('open', path, () => fs.statSync(path)).isDirectory();
+  if (!isFolder && path.endsWith('.onnx')) {
+    throw new JepaError(
+      `${path}: exported models are for other programs; give the run, or the model it was written from`,
+    );
+  }
   const run = isFolder
     ? [path, join(path, 'checkpoint')].find((folder) => latestCheckpoint(folder) !== undefined)
     : undefined;

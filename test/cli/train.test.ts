@@ -46,7 +46,7 @@ test('train writes everything; the run cannot be overwritten, but gone on with a
     [1, 2, 3, 4, 5],
   );
   assert.match(stderr, /LeJEPA on data: 5\d images, \d held out; writing runs\/a/);
-  assert.match(stderr, /step 5\/5 {2}100 % {2}loss \d/);
+  assert.match(stderr, /step 5\/5 {2}100 % {2}loss .* images\/s {2}rank .* energy [\d.]+\/[\d.]+/);
 
   const again = await jepa('train', 'tiny.yaml', '--out', 'runs/a');
   assert.equal(again.code, 2);

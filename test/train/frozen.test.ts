@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -136,6 +136,9 @@ describe('opening an encoder', () => {
   it('anything else says what was looked for', () => {
     assert.throws(() => openEncoder(folder), /no encoder here \(looked for checkpoint.*config\.json/);
     assert.throws(() => openEncoder(join(folder, 'nothing')), /cannot open .*nothing/);
+    const exported = join(folder, 'encoder.onnx');
+    writeFileSync(exported, '');
+    assert.throws(() => openEncoder(exported), /encoder\.onnx: exported models are for other programs; give the run/);
   });
 
   it('written and opened again it is the same encoder', async () => {
