@@ -89,7 +89,7 @@ export function textConfig(options: TextOptions): TextConfig {
   return config;
 }
 
-export function checkText(config: TextConfig): void {
+function checkText(config: TextConfig): void {
   for (const what of ['vocabulary', 'width', 'depth', 'heads', 'keyHeads', 'mlpWidth', 'maxTokens'] as const) {
     if (!Number.isInteger(config[what]) || config[what] < 1)
       throw new JepaError(`text transformer: ${what} must be a positive whole number, not ${config[what]}`);

@@ -18,7 +18,7 @@ export function position(scale: Scale, value: number): number {
 }
 
 /** A step of 1, 2 or 5 times a power of ten that cuts `span` into about `count` parts. */
-export function niceStep(span: number, count: number): number {
+function niceStep(span: number, count: number): number {
   const rough = span / Math.max(1, count);
   const size = 10 ** Math.floor(Math.log10(rough));
   const part = rough / size;

@@ -53,7 +53,7 @@ const scalarName = (group: number, name: string): string => `${name} of group ${
 const NO_BOUND = 1e30;
 
 /** The vectors in which parameters are updated: 1-D ones of a group together, because each is little work. */
-export function vectorsOf(plan: Plan, update: UpdateSpec): Vector[] {
+function vectorsOf(plan: Plan, update: UpdateSpec): Vector[] {
   const vectors: Vector[] = [];
   const short = new Map<number, Vector['members'][number][]>();
   for (const { parameter: name, group, tensor } of plan.gradients) {

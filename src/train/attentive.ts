@@ -37,7 +37,7 @@ export interface AttentiveSettings {
 }
 
 /** As published, but for the batch. */
-export const ATTENTIVE_DEFAULTS: AttentiveSettings = {
+const ATTENTIVE_DEFAULTS: AttentiveSettings = {
   epochs: 20,
   leastSteps: 300,
   batchSize: 64,

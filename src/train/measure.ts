@@ -52,7 +52,7 @@ export async function fixedSamples(
 }
 
 /** Batches of a data set in order, as the encoder sees them. */
-export async function* evaluationBatches(dataset: Dataset, config: Config, facts: DataFacts, batchSize = CHUNK) {
+async function* evaluationBatches(dataset: Dataset, config: Config, facts: DataFacts, batchSize = CHUNK) {
   const loader = await createLoader(dataset, {
     batchSize: Math.min(batchSize, dataset.length),
     views: [evaluationPreparation(config, facts)],

@@ -70,7 +70,7 @@ export interface IndexOptions {
 const KEPT = 16;
 
 /** The user's cache folder for embeddings. */
-export const embeddingCache = (): string =>
+const embeddingCache = (): string =>
   join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'jepa', 'embeddings');
 
 /** Embeddings of a data set, from the cache where the same encoder has seen the same images before. */

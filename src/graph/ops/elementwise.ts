@@ -362,7 +362,7 @@ const polynomial = (emit: Emitter, x: string, coefficients: readonly number[]): 
  * Sine or cosine. WGSL promises no more than 2^-11 for its own: on WebGPU the angle is brought to [-pi/2, pi/2], with pi in
  * three parts of few digits (Cody and Waite), where a Taylor polynomial has float32's accuracy.
  */
-export function emitSine(emit: Emitter, opType: 'Sin' | 'Cos', x: string): string {
+function emitSine(emit: Emitter, opType: 'Sin' | 'Cos', x: string): string {
   if (emit.backend !== 'webgpu') return emit.node(opType, [x]);
   const c = (name: string, ...inputs: (string | number)[]) => call(emit, name, ...inputs);
   // sin(n pi + r) = (-1)^n sin(r) and cos((n + 1/2) pi + r) = -(-1)^n sin(r).

@@ -33,7 +33,7 @@ function cubic(distance: number, a: number): number {
 const triangle = (distance: number): number => Math.max(0, 1 - Math.abs(distance));
 
 /** Weights of the source positions (of `size`) for each of `count` results, which lie `scale` source positions apart. */
-export function resizeWeights(
+function resizeWeights(
   size: number,
   count: number,
   { mode = 'linear', alignCorners = false, antialias = false }: ResizeOptions,
