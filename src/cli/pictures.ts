@@ -1,3 +1,4 @@
+import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { type Dataset, type ImageDataset, type RawImage, subset } from '../data/dataset.js';
@@ -29,6 +30,27 @@ export const spread = (dataset: Dataset, count: number): Int32Array =>
   Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) =>
     Math.floor((i * dataset.length) / Math.min(count, dataset.length)),
   );
+
+/** The same of samples that can be read: in the place of one that cannot (training has named it) comes the next that can. */
+async function readableSpread(dataset: Dataset, count: number): Promise<Int32Array> {
+  const chosen = new Set<number>();
+  const free = async (index: number): Promise<boolean> => {
+    if (chosen.has(index)) return false;
+    try {
+      await dataset.read(index);
+      return true;
+    } catch (error) {
+      if (error instanceof JepaError) return false;
+      throw error;
+    }
+  };
+  for (const start of spread(dataset, count)) {
+    let index = start;
+    for (let tried = 0; tried < dataset.length && !(await free(index)); tried++) index = (index + 1) % dataset.length;
+    chosen.add(index);
+  }
+  return Int32Array.from(chosen);
+}
 
 /** Longest shorter side of a thumbnail: thousands of photographs would not fit into memory. */
 const THUMBNAIL = 96;
@@ -115,7 +137,7 @@ export async function maskFigure(
   if (!method.masks) return undefined;
   const preparations = trainingPreparations(config, facts, method.views.length);
   const kinds = method.views.map((views, kind) => ({ count: views, ...preparations[kind] }));
-  const batch = await oneBatch(dataset, spread(dataset, count), kinds);
+  const batch = await oneBatch(dataset, await readableSpread(dataset, count), kinds);
   const hidden = method.masks(method.feeds({ views: batch }, createRandom(config.train.seed, 'masks of the report')));
   const [preparation] = preparations;
   const look = lookOf(preparation, method.encoder.grid, dataset);
@@ -167,7 +189,7 @@ export async function viewRows(
   count = 6,
 ): Promise<ViewRow[]> {
   const kinds = method.views;
-  const indices = spread(dataset, count);
+  const indices = await readableSpread(dataset, count);
   const images = await thumbnails(dataset, indices, frozen);
   const preparations = trainingPreparations(config, facts, kinds.length);
   // A method of one view shows how differently it comes out.
@@ -204,7 +226,7 @@ export async function insideViews(
   const look = lookOf(preparation, encoder.grid, dataset);
   const { layout } = look;
   if (!layout || layout.cells.length < 4) return {};
-  const [fields] = await viewsOf(dataset, spread(dataset, count), [preparation]);
+  const [fields] = await viewsOf(dataset, await readableSpread(dataset, count), [preparation]);
   const images = look.planes?.(fields) ?? look.pictures(fields);
   const seen = encoderInputs(encoder);
   const attention = encoder.attention?.(seen);

@@ -59,7 +59,8 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
   const words = wordsOf(data.train);
   onStage('report: embeddings');
   const chosen = subset(data.test, spread(data.test, MAP_IMAGES));
-  const { rows, indices } = await extractFeatures(engine, encoder, chosen);
+  const { threads, maxCorrupt } = config.data;
+  const { rows, indices } = await extractFeatures(engine, encoder, chosen, { threads, maxCorrupt });
   const shown = subset(chosen, indices);
   const set: EmbeddedImages = {
     embeddings: rows,
@@ -314,6 +315,7 @@ async function stepTimings({ config, data, trained, peakBytes }: TrainedRun, { r
     batchSize: config.train.batchSize,
     views: method.views.map((count, kind) => ({ count, ...preparations[kind] })),
     threads: 0,
+    maxCorrupt: config.data.maxCorrupt,
   });
   const batch = await loader.next();
   await loader.close();

@@ -206,6 +206,18 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         ? await onlineKnn(dataset, options.heldOut, method.encoder, config, facts)
         : undefined;
     const represent = await encoderProgram(engine, state, method.encoder);
+    const look = async (energies?: Partial<DiagnosisInfo>): Promise<DiagnosisInfo> => {
+      const rows = await encodeSamples(represent, fixed);
+      const spread = featureStd(rows);
+      const signs = {
+        featureStd: spread.normalizedStdTimesSqrtD,
+        rankme: rankme(rows).value,
+        width: method.encoder.features,
+        meanCosine: spread.meanCosine,
+        ...energies,
+      };
+      return { step, ...signs, ...diagnose({ ...signs, samples: rows.shape[0] }) };
+    };
     let last: DiagnosisInfo | undefined;
 
     const atStart = checkpoint?.meta.samples ?? dataset.length;
@@ -303,19 +315,9 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       const atEnd = step === totalSteps;
       if (step % settings.diagnoseEvery === 0 || atEnd) {
         const energies = await pairEnergies(setup.pair, lastFeeds, createRandom(settings.seed, 'shuffle', step));
-        const rows = await encodeSamples(represent, fixed);
-        const spread = featureStd(rows);
-        const signs = {
-          featureStd: spread.normalizedStdTimesSqrtD,
-          rankme: rankme(rows).value,
-          width: method.encoder.features,
-          samples: rows.shape[0],
-          meanCosine: spread.meanCosine,
-          ...energies,
-        };
-        last = { step, ...signs, ...diagnose(signs) };
-        const { samples: _, width: __, ...measured } = signs;
-        store?.record(step, 'representation', measured);
+        last = await look(energies);
+        const { featureStd, rankme, meanCosine } = last;
+        store?.record(step, 'representation', { featureStd, rankme, meanCosine, ...energies });
         events.onDiagnosis?.(last);
       }
       if (probe && (step % settings.probeEvery === 0 || atEnd)) {
@@ -326,6 +328,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
       if (step % settings.checkpointEvery === 0 || atEnd) await save();
     }
     if (interrupted) await save();
+    else last ??= await look(); // of a run that was at its end already
     await loader.close();
     await setup.pair.close();
     await represent.close();

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
 import * as ort from 'onnxruntime-node';
@@ -60,7 +60,8 @@ test('train writes everything; the run cannot be overwritten, but gone on with a
 
   const resumed = await jepa('train', 'runs/a', '--resume', '--no-probe', '--json');
   assert.equal(resumed.code, 0, resumed.stderr);
-  assert.equal(JSON.parse(resumed.stdout).steps, 5);
+  const { steps, verdict, rankme } = JSON.parse(resumed.stdout);
+  assert.deepEqual([steps, verdict, rankme], [5, result.verdict, result.rankme]);
 
   const inspected = await jepa('inspect', 'runs/a', '--json');
   assert.equal(inspected.code, 0, inspected.stderr);
@@ -164,6 +165,16 @@ test('quickstart goes on with an interrupted run and replaces a finished one', a
   const foreign = await jepa('quickstart', ...SMALL, 'train.steps=3', '--out', 'runs');
   assert.equal(foreign.code, 2);
   assert.match(foreign.stderr, /runs is no run of this program/);
+});
+
+test('damaged images are named, and do not keep a run from its report', async () => {
+  cpSync(join(folder, 'data'), join(folder, 'flawed'), { recursive: true });
+  for (const name of ['0', '1', '10']) writeFileSync(join(folder, 'flawed', 'bright', `${name}.png`), 'no image');
+  const settings = ['data.source=flawed', 'train.steps=4'];
+  const { code, stderr } = await jepa('train', 'tiny.yaml', ...settings, '--out', 'runs/flawed');
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /skipped flawed\/bright\/10?\.png: not an image that can be read/);
+  assert.match(readFileSync(join(folder, 'runs/flawed/report.html'), 'utf8'), /id="views"/);
 });
 
 test('the same in WebAssembly, with the whole report', async () => {
