@@ -80,21 +80,22 @@ const skill = z.strictObject({
     .strictObject({
       clips: whole.default(250),
       frames: whole.min(3).default(32),
-      steps: whole.default(1500),
+      steps: whole.default(2000),
       width: whole.default(6),
     })
     .prefault({}),
-  move: z.strictObject({ steps: whole.default(2000), updates: whole.default(800) }).prefault({}),
-  act: z.strictObject({ steps: whole.min(1200).default(6000), updates: whole.default(2500) }).prefault({}),
-  practice: z.strictObject({ episodes: whole.default(60) }).prefault({}),
+  move: z.strictObject({ steps: whole.default(2000), updates: whole.default(500) }).prefault({}),
+  act: z.strictObject({ steps: whole.min(1200).default(12000), updates: whole.default(4000) }).prefault({}),
+  practice: z.strictObject({ episodes: whole.default(100) }).prefault({}),
   exam: z.strictObject({ episodes: whole.default(50) }).prefault({}),
-  steps: whole.default(20),
-  planner: planner(5, 64),
+  steps: whole.default(40),
+  planner: planner(8, 64),
   critic: z
     .strictObject({
-      gamma: share.default(0.95),
-      steps: whole.default(15),
-      every: whole.default(200),
+      gamma: share.default(0.97),
+      steps: whole.default(25),
+      every: whole.default(400),
+      memory: whole.default(5000),
       centres: whole.default(100),
     })
     .prefault({}),

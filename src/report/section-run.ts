@@ -114,7 +114,7 @@ export function nextSection({ next, files }: ReportData): Section | undefined {
   return {
     id: 'next',
     title: 'What to do next',
-    lead: 'Commands to use the encoder, and the files of this run.',
+    lead: 'Commands to go on with, and the files of this run.',
     body: html`${steps}${written}`,
   };
 }

@@ -48,7 +48,14 @@ export interface SkillSettings {
     readonly elites: number;
     readonly iterations: number;
   };
-  readonly critic: { readonly gamma: number; readonly steps: number; readonly every: number; readonly centres: number };
+  readonly critic: {
+    readonly gamma: number;
+    readonly steps: number;
+    readonly every: number;
+    /** Moments that it learns from at a time. */
+    readonly memory: number;
+    readonly centres: number;
+  };
   readonly habit: {
     readonly known: number;
     readonly surprise: number;
@@ -61,13 +68,13 @@ export interface SkillSettings {
 type Row = ArrayLike<number>;
 
 /** An action is held for so many steps of the world, each of at most so many pixels a side. */
-const [HELD, REACH] = [4, 2.45];
+const [HELD, REACH] = [2, 2.45];
 /** The eye is coarse and out of focus: squares of 5 pixels, and a dot of this deviation, in pixels. */
 const [POOL, SIDE, BLUR] = [5, 13, 4];
 const PIXELS = SIDE * SIDE;
 /** Where the dot can be. */
 const [LOW, HIGH] = [BORDERS[0] + 2, BORDERS[1] - 2];
-const EPISODE = 30;
+const EPISODE = 40;
 /** Steps that the model is trained to foretell. */
 const AHEAD = 5;
 
@@ -204,7 +211,7 @@ export function skillLife(settings: SkillSettings): Life {
       }
       async function learn(name: string, rows: Awaited<ReturnType<typeof experience>>, updates: number): Promise<void> {
         run.phase(name, updates);
-        const batch = 64;
+        const batch = 128;
         const begins = rows.flatMap(({ time }, i) => (time + AHEAD <= EPISODE && i + AHEAD <= rows.length ? [i] : []));
         for (let i = 0; i < updates; i++) {
           run.signal.throwIfAborted();
@@ -248,20 +255,21 @@ export function skillLife(settings: SkillSettings): Life {
         least: 0,
       });
       const cost = costModule(intrinsic, { later: critic });
-      const log = episodicLog(acts.length + settings.practice.episodes * steps);
-      for (const { s, a, episode, time } of acts)
-        log.append({
-          episode,
-          time,
-          state: s,
-          action: a,
-          intrinsic: intrinsic.evaluate(s).total,
-          critic: 0,
-          surprise: Number.NaN,
-          real: true,
-        });
+      // What was done at random is forgotten as practice goes on: a critic foretells the costs of those who made its memories.
+      const log = episodicLog(settings.critic.memory);
+      const told = acts.map(({ s, a, episode, time }) => ({
+        episode,
+        time,
+        state: s,
+        action: a,
+        intrinsic: intrinsic.evaluate(s).total,
+        critic: 0,
+        surprise: Number.NaN,
+        real: true,
+      }));
       const target = { kind: 'discounted', gamma: settings.critic.gamma, steps: settings.critic.steps } as const;
-      critic.learn(criticExamples(log.moments(), target));
+      critic.learn(criticExamples(told, target));
+      for (const moment of told.slice(-settings.critic.memory)) log.append(moment);
 
       const memoryOf = (capacity: number) =>
         associativeMemory({ keys: width, values: 2, capacity, width: habit.width, unknown: 0.1 });
