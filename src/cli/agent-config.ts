@@ -20,14 +20,14 @@ const planner = (horizon: number, samples: number) =>
       iterations: whole.default(3),
     })
     .prefault({});
-const habit = (width: number, known: number, cost: number) =>
+const habit = (width: number, known: number, cost: number, capacity: number) =>
   z
     .strictObject({
       known: share.default(known),
       surprise: positive.default(1),
       cost: z.number().min(0).default(cost),
       width: positive.default(width),
-      capacity: whole.default(1500),
+      capacity: whole.default(capacity),
     })
     .prefault({});
 
@@ -64,7 +64,7 @@ const day = z.strictObject({
     .strictObject({ gamma: share.default(0.9), steps: whole.default(20), every: whole.default(100) })
     .prefault({}),
   needs: z.strictObject({ margin: z.number().min(0).default(0.2), pull: z.number().min(0).default(0.05) }).prefault({}),
-  habit: habit(0.6, 0.8, 0.02),
+  habit: habit(0.6, 0.8, 0.02, 1500),
 });
 
 const skill = z.strictObject({
@@ -87,6 +87,7 @@ const skill = z.strictObject({
   move: z.strictObject({ steps: whole.default(2000), updates: whole.default(500) }).prefault({}),
   act: z.strictObject({ steps: whole.min(1200).default(12000), updates: whole.default(4000) }).prefault({}),
   practice: z.strictObject({ episodes: whole.default(100) }).prefault({}),
+  rehearsal: z.strictObject({ episodes: whole.default(60) }).prefault({}),
   exam: z.strictObject({ episodes: whole.default(50) }).prefault({}),
   steps: whole.default(40),
   planner: planner(8, 64),
@@ -99,7 +100,7 @@ const skill = z.strictObject({
       centres: whole.default(100),
     })
     .prefault({}),
-  habit: habit(0.3, 0.5, 100),
+  habit: habit(0.3, 0.5, 100, 4000),
 });
 
 export type AgentConfig = z.infer<typeof day> | z.infer<typeof skill>;

@@ -21,9 +21,10 @@ import { frameOf, type Life, type LifeRun, type Lived, type Point, type Stage } 
 import { associativeMemory, episodicLog } from '../memory.js';
 
 /**
- * From watching to a skill, in five parts. It watches a dot that moves by itself: an encoder learns to see, and to foretell,
+ * From watching to a skill, in six parts. It watches a dot that moves by itself: an encoder learns to see, and to foretell,
  * without labels. It moves: a model of what its own acts do is learned. It acts in two rooms with a wall between: the model
- * learns the wall. It practises going home, with thought: a critic and habits are learned. In the end it goes home by habit.
+ * learns the wall. It practises going home, with thought: a critic and habits are learned. It rehearses: habit acts, thought
+ * corrects. In the end it goes home by habit.
  * Everything but the world itself sees pictures and representations only; places are for people, by a linear probe.
  */
 export interface SkillSettings {
@@ -39,6 +40,7 @@ export interface SkillSettings {
   readonly move: { readonly steps: number; readonly updates: number };
   readonly act: { readonly steps: number; readonly updates: number };
   readonly practice: { readonly episodes: number };
+  readonly rehearsal: { readonly episodes: number };
   readonly exam: { readonly episodes: number };
   /** Steps of an episode. */
   readonly steps: number;
@@ -274,6 +276,7 @@ export function skillLife(settings: SkillSettings): Life {
       const memoryOf = (capacity: number) =>
         associativeMemory({ keys: width, values: 2, capacity, width: habit.width, unknown: 0.1 });
       const memory = memoryOf(habit.capacity);
+      const recall = recallPolicy(memory);
       const planning = createRandom(run.seed, 'planner');
       interface Way {
         readonly configurator: Configurator;
@@ -354,6 +357,25 @@ export function skillLife(settings: SkillSettings): Life {
           ms: (1000 * seconds) / all,
         };
       }
+      /** Acts by habit while thought says at every step what it would do, which is what is remembered (DAgger, Ross et al. 2011). */
+      async function rehearse(teacher: Agent<Uint8Array>): Promise<void> {
+        const { episodes } = settings.rehearsal;
+        const name = 'rehearses: acts by habit, thought corrects';
+        run.phase(name, episodes * steps);
+        for (let episode = 0; episode < episodes; episode++) {
+          const chance = createRandom(run.seed, 'rehearsal', episode);
+          teacher.reset();
+          let place = anywhere(chance);
+          for (let t = 0; t < steps; t++) {
+            run.signal.throwIfAborted();
+            const picture = glance(place);
+            const { action } = recall.act(encode(picture));
+            await teacher.step(picture);
+            place = moved(place, action, walled, chance);
+            await run.step();
+          }
+        }
+      }
       const mode = (which: 1 | 2, reason: string, longest?: number): Configurator =>
         fixedConfigurator({ mode: which, horizon: longest, reason });
       const learning: Learning = { critics: { every: settings.critic.every, target }, distil: true };
@@ -365,6 +387,8 @@ export function skillLife(settings: SkillSettings): Life {
         anywhere,
         true,
       );
+
+      await rehearse(embody({ configurator: mode(2, 'rehearsal'), learning }));
 
       const undirected = memoryOf(1000);
       for (const { s, a } of acts.slice(0, 1000)) undirected.allocate(s, a);
@@ -380,7 +404,6 @@ export function skillLife(settings: SkillSettings): Life {
       const anything: Policy = {
         act: () => ({ action: Float64Array.from({ length: 2 }, () => 2 * drifting.uniform() - 1), confidence: 1 }),
       };
-      const recall = recallPolicy(memory);
       const alone = costModule(intrinsic);
       const ways: [name: string, kind: Lived['kind'], way: Way][] = [
         [
