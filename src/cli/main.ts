@@ -74,7 +74,7 @@ function program(): Command {
 
   jepa
     .command('quickstart')
-    .description('train on letters that come with the package, probe the encoder, write a report (about five minutes)')
+    .description('train on letters that come with the package, probe the encoder, write a report (about eight minutes)')
     .argument('[overrides...]', 'settings of the recipe, as key=value')
     .option('-o, --out <folder>', 'where to write', 'runs/quickstart')
     .option('--minutes <number>', 'minutes of training (default: 3)', positive)
