@@ -85,7 +85,7 @@ function convBackbone(module: Module, config: ConvNetConfig): Backbone {
     outputs: config.width,
     represent: ({ images }) => inQuarters(forward(images).tokens, grid, channels),
     wide: {
-      name: 'both stages and the embedding',
+      name: 'two stages and embedding',
       represent: ({ images }) => {
         const { tokens, before: earlier, embedding } = forward(images);
         return concat(
