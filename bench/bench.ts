@@ -1,6 +1,4 @@
-import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UsageError } from '../src/base/errors.js';
 import { input, matmul } from '../src/graph/index.js';
@@ -29,8 +27,6 @@ interface ModelResult extends Timing {
   readonly copies: number;
   readonly peers: Readonly<Record<string, PeerResult>>;
 }
-
-const here = dirname(fileURLToPath(import.meta.url));
 
 /** GFLOP/s of one product of size 2048, cut over the workers as a training step is. */
 async function productPeak(workers: number): Promise<number> {
@@ -202,7 +198,7 @@ async function benchModel(
   return result;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url) && existsSync(here)) {
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const args = process.argv.slice(2);
   const json = args.includes('--json');
   const models = args.filter((a) => !a.startsWith('--'));

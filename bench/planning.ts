@@ -40,9 +40,10 @@ async function main(rounds: number, log: (line: string) => void) {
   const scaling = { range: 'own', mean: [0, 0], std: [1, 1] } as const;
   const episodes = { observation: [2, 65, 65], action: 2, scaling, longest: PLAN.limit };
   const method = buildMethod(readSettings('two-rooms-published').config, { episodes });
-  if (!isWorldModel(method) || method.config.encoder.kind !== 'impala')
-    throw new Error('planning: the recipe two-rooms-published is no world model of pictures with an IMPALA encoder');
+  if (!isWorldModel(method)) throw new Error('planning: the recipe two-rooms-published is no world model');
   const { config, modules, encoder } = method;
+  if (config.encoder.kind !== 'impala') throw new Error('planning: the peer has an IMPALA encoder only');
+  const { blocks } = config.encoder;
   const { iterations, samples, horizon, elites, std, limit } = PLAN;
   const { actions, observation } = config;
   const threads = availableParallelism();
@@ -90,7 +91,7 @@ async function main(rounds: number, log: (line: string) => void) {
   const torch = findTorch();
   const preload = torch && avx512Preload();
   const described = {
-    ...{ threads, blocks: config.encoder.kind === 'impala' && config.encoder.blocks, observation, elites, std, limit },
+    ...{ threads, blocks, observation, elites, std, limit },
     ...{ plans: noise.shape, weights: fileOf('weights'), pictures: write('pictures', pictures) },
     ...{ noise: write('noise', noise), out: fileOf('plan') },
   };

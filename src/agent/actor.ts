@@ -154,7 +154,11 @@ export function createActor(options: ActorOptions): Actor {
           const courses = await judge(state, each, cost, configuration);
           tried += courses.length;
           for (const course of courses) best = better(course, best, enforcement);
-          return guardedCosts(courses.map(({ energy }) => energy), courses.map((c) => c.violations), enforcement); // biome-ignore format: short
+          return guardedCosts(
+            courses.map(({ energy }) => energy),
+            courses.map((c) => c.violations),
+            enforcement,
+          );
         },
       });
       // The planner's answer was perhaps never tried itself; the best of all is kept.

@@ -120,6 +120,25 @@ export function frameOf(step: AgentStep, { at, stage, ...view }: View): Frame {
   };
 }
 
+/** How thought searches for plans (cross-entropy method), as recipes say it. */
+export interface PlannerSettings {
+  readonly horizon: number;
+  readonly samples: number;
+  readonly elites: number;
+  readonly iterations: number;
+}
+
+/** Where habit will do, and what it recalls from, as recipes say it. */
+export interface HabitSettings {
+  /** How well a state must be known, and how far the world may be from what was expected. */
+  readonly known: number;
+  readonly surprise: number;
+  /** Cost from which on the agent thinks. */
+  readonly cost: number;
+  readonly width: number;
+  readonly capacity: number;
+}
+
 /** A column of the result. */
 export interface Measure {
   readonly name: string;

@@ -48,7 +48,11 @@ export interface Perception {
 }
 
 const plus = (a: Matrix, b: Matrix, sign = 1): Matrix =>
-  matrix(a.rows, a.columns, a.data.map((v, i) => v + sign * b.data[i])); // biome-ignore format: short
+  matrix(
+    a.rows,
+    a.columns,
+    a.data.map((v, i) => v + sign * b.data[i]),
+  );
 
 /** A filter over `sensors` that starts from a belief. */
 export function createPerception(sensors: readonly Sensor[], dynamics: Dynamics, start: Belief): Perception {

@@ -1,3 +1,4 @@
+import type { Frame, Point, Stage } from '../agent/life.js';
 import type { HeatReadout, LineReadout } from './svg.js';
 
 /** What the page's script is given, as JSON inside the page. */
@@ -10,46 +11,17 @@ export interface PageData {
 
 /** An agent's life to be replayed. */
 export interface ReplayData {
-  readonly stage: {
-    readonly terms: readonly string[];
-    readonly levels: readonly string[];
-    readonly movers: readonly string[];
-  };
+  readonly stage: Pick<Stage, 'terms' | 'levels' | 'movers'>;
   readonly chapters: readonly { readonly name: string; readonly frames: readonly ReplayFrame[] }[];
 }
 
-type Spot = readonly [x: number, y: number];
-interface ReplayPath {
-  readonly points: readonly Spot[];
-  readonly energy: number;
-  readonly violations: number;
-}
-interface ReplayFrame {
-  readonly time: number;
-  readonly episode: number;
-  readonly clock?: string;
-  readonly place: Spot;
-  readonly believed: Spot;
-  readonly deviation?: number;
-  readonly movers: readonly Spot[];
-  readonly danger: boolean;
-  readonly levels: readonly number[];
-  readonly heard?: readonly string[];
+/** A frame as the page carries it. */
+export type ReplayFrame = Omit<Frame, 'own' | 'phase' | 'picture' | 'surprise' | 'capacity'> & {
+  /** Grey values, two hexadecimal digits each. */
   readonly picture?: { readonly side: number; readonly hex: string };
-  readonly subgoal?: Spot;
-  readonly proposal?: ReplayPath;
-  readonly plan?: ReplayPath;
-  readonly tried: number;
-  readonly costs: readonly number[];
-  readonly mode: 1 | 2;
-  readonly reason: string;
-  readonly verdict: 'kept' | 'moved' | 'fallback';
-  readonly broken: readonly string[];
-  readonly action: readonly number[];
+  /** Null where nothing had been expected. */
   readonly surprise: number | null;
-  readonly known: number;
-  readonly remembered: number;
-}
+};
 
 export interface MapData {
   /** x, y, x, y, ... in thousandths of the map's width, y upwards. */
@@ -554,7 +526,7 @@ export function pageScript(): void {
     const frames = () => chapters[chapter].frames;
     const most = () => Math.max(1e-6, ...frames().flatMap(({ costs }) => costs.map(Math.abs)));
 
-    function path(points: readonly Spot[], from: Spot, className: string): void {
+    function path(points: readonly Point[], from: Point, className: string): void {
       const all = [from, ...points];
       moving.append(
         svgElement('polyline', {
@@ -658,7 +630,7 @@ export function pageScript(): void {
       moving.append(svgElement('circle', { class: 'agent', cx: frame.place[0], cy: frame.place[1], r: 1.3 * unit }));
 
       told.replaceChildren();
-      const spot = ([x, y]: Spot) => `(${few(x)}, ${few(y)})`;
+      const spot = ([x, y]: Point) => `(${few(x)}, ${few(y)})`;
       const off = Math.hypot(frame.place[0] - frame.believed[0], frame.place[1] - frame.believed[1]);
       const unsure = frame.deviation === undefined ? '' : ` ± ${few(frame.deviation)}`;
       const heard = frame.heard

@@ -1,9 +1,9 @@
-import type { Check, Frame, Lived, Measure, Stage } from '../agent/life.js';
+import type { Check, Frame, Lived, Measure, Point, Stage } from '../agent/life.js';
 import { barPlot } from './bars.js';
 import type { LifeReport, MeanOf } from './data.js';
 import { formatFixed, formatNumber } from './format.js';
 import { type Html, html } from './html.js';
-import type { ReplayData } from './page.js';
+import type { ReplayFrame } from './page.js';
 import type { Collected, Section } from './section.js';
 import { color, legend, type Tone } from './svg.js';
 
@@ -97,10 +97,10 @@ function plane({ width, height, places }: Stage): Html {
 }
 
 const round = (value: number): number => (Number.isFinite(value) ? Math.round(value * 1000) / 1000 : 0);
-const point = ([x, y]: readonly [number, number]): [number, number] => [round(x), round(y)];
+const point = ([x, y]: Point): Point => [round(x), round(y)];
 
 /** A frame as the page carries it: rounded, pictures as text. */
-function packed(frame: Frame): ReplayData['chapters'][number]['frames'][number] {
+function packed(frame: Frame): ReplayFrame {
   const path = (given: Frame['plan']) =>
     given && { points: given.points.map(point), energy: round(given.energy), violations: given.violations };
   return {

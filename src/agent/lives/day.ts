@@ -7,7 +7,15 @@ import { type Configurator, fixedConfigurator, habitConfigurator, needsConfigura
 import { type CostModule, type CriticTarget, costModule, createCritic, homeostasis, intrinsicCost } from '../cost.js';
 import { type Homeostasis, type HomeostasisOptions, homeostasisWorld, REACH } from '../envs/homeostasis.js';
 import type { Guardrail } from '../guardrails.js';
-import { frameOf, type Life, type LifeRun, type Lived, type Stage } from '../life.js';
+import {
+  frameOf,
+  type HabitSettings,
+  type Life,
+  type LifeRun,
+  type Lived,
+  type PlannerSettings,
+  type Stage,
+} from '../life.js';
 import { associativeMemory, episodicLog } from '../memory.js';
 import { createPerception, type Sensor } from '../perception.js';
 import { adaptiveModel } from '../world-model.js';
@@ -32,22 +40,10 @@ export interface DaySettings {
   readonly parts: { readonly play: number; readonly practice: number; readonly steps: number };
   /** Level below which a need hurts. */
   readonly content: number;
-  readonly planner: {
-    readonly horizon: number;
-    readonly samples: number;
-    readonly elites: number;
-    readonly iterations: number;
-  };
+  readonly planner: PlannerSettings;
   readonly critic: { readonly gamma: number; readonly steps: number; readonly every: number };
   readonly needs: { readonly margin: number; readonly pull: number };
-  readonly habit: {
-    readonly known: number;
-    readonly surprise: number;
-    /** Hunger and thirst from which on it thinks. */
-    readonly cost: number;
-    readonly width: number;
-    readonly capacity: number;
-  };
+  readonly habit: HabitSettings;
 }
 
 type Row = ArrayLike<number>;

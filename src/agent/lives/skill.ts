@@ -17,7 +17,16 @@ import { cemPlanner } from '../cem-planner.js';
 import { type Configurator, fixedConfigurator, habitConfigurator } from '../configurator.js';
 import { type CostModule, costModule, createCritic, criticExamples, intrinsicCost } from '../cost.js';
 import { radialFeatures } from '../features.js';
-import { frameOf, type Life, type LifeRun, type Lived, type Point, type Stage } from '../life.js';
+import {
+  frameOf,
+  type HabitSettings,
+  type Life,
+  type LifeRun,
+  type Lived,
+  type PlannerSettings,
+  type Point,
+  type Stage,
+} from '../life.js';
 import { associativeMemory, episodicLog } from '../memory.js';
 
 /**
@@ -44,12 +53,7 @@ export interface SkillSettings {
   readonly exam: { readonly episodes: number };
   /** Steps of an episode. */
   readonly steps: number;
-  readonly planner: {
-    readonly horizon: number;
-    readonly samples: number;
-    readonly elites: number;
-    readonly iterations: number;
-  };
+  readonly planner: PlannerSettings;
   readonly critic: {
     readonly gamma: number;
     readonly steps: number;
@@ -58,13 +62,7 @@ export interface SkillSettings {
     readonly memory: number;
     readonly centres: number;
   };
-  readonly habit: {
-    readonly known: number;
-    readonly surprise: number;
-    readonly cost: number;
-    readonly width: number;
-    readonly capacity: number;
-  };
+  readonly habit: HabitSettings;
 }
 
 type Row = ArrayLike<number>;
