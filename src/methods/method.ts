@@ -1,10 +1,11 @@
 import type { Random } from '../base/random.js';
+import type { HostTensor } from '../base/tensor.js';
 import type { Field, Fields } from '../data/preparation.js';
 import { input, type Tensor } from '../graph/tensor.js';
 import type { FutureConfig } from '../masking/future.js';
 import type { SkeletonConfig } from '../nn/skeleton.js';
 import type { TextConfig } from '../nn/text.js';
-import type { Module } from '../nn/weights.js';
+import { initialValues, type Module } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
 import type { BackboneConfig } from './backbone.js';
 import type { Forecast } from './forecast.js';
@@ -36,6 +37,22 @@ export interface Method {
   masks?(feeds: Feeds): readonly MaskedSample[];
   /** Where samples go on in time: prediction of what comes, from half of a sample moment by moment by default. */
   forecast?(future?: FutureConfig): Forecast;
+}
+
+/** Every module of a method, followers last. */
+export const modulesOf = ({ trained, followers }: Method): Module[] => [
+  ...trained,
+  ...followers.map(({ module }) => module),
+];
+
+/** First values of all parameters by full name. A follower starts as a copy of what it follows. */
+export function startingValues({ trained, followers }: Method, random: Random): Map<string, HostTensor<'float32'>> {
+  const values = new Map(trained.flatMap((module) => [...initialValues(module, random)]));
+  for (const { module, online } of followers) {
+    for (const name of module.tensors.keys())
+      values.set(`${module.prefix}${name}`, values.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
+  }
+  return values;
 }
 
 /** Values that live from step to step, by the name of their input: zeros at first, then what a step makes of them. */

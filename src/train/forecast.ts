@@ -6,8 +6,7 @@ import { labelShare } from '../data/split.js';
 import { mean } from '../graph/ops/reduce.js';
 import type { FutureConfig } from '../masking/future.js';
 import type { Forecast } from '../methods/forecast.js';
-import type { Method } from '../methods/method.js';
-import { initialValues, type Module } from '../nn/weights.js';
+import { type Method, modulesOf, startingValues } from '../methods/method.js';
 import type { Engine, Program } from '../runtime/index.js';
 import { buildMethod, evaluationPreparation } from './build.js';
 import type { Checkpoint } from './checkpoint.js';
@@ -67,22 +66,14 @@ export async function forecastScores(options: ForecastOptions): Promise<Forecast
   onStage?.('forecasts');
   const trained = await scoresOf(method, made, run.weights, future, options);
   onStage?.('forecasts with random weights');
-  const random = await scoresOf(method, made, randomWeights(method, seed), future, options);
+  const random = await scoresOf(
+    method,
+    made,
+    startingValues(method, createRandom(seed, 'random forecast')),
+    future,
+    options,
+  );
   return { future, trained, random };
-}
-
-const modulesOf = ({ trained, followers }: Method): Module[] => [...trained, ...followers.map(({ module }) => module)];
-
-/** As at the start of a training: followers are copies. */
-function randomWeights(method: Method, seed: number): Map<string, HostTensor<'float32'>> {
-  const random = createRandom(seed, 'random forecast');
-  const values = new Map(method.trained.flatMap((module) => [...initialValues(module, random)]));
-  for (const { module, online } of method.followers) {
-    for (const name of module.tensors.keys()) {
-      values.set(`${module.prefix}${name}`, values.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
-    }
-  }
-  return values;
 }
 
 /** What is known of the samples of a data set, by horizon. */

@@ -8,8 +8,7 @@ import { type Diagnosis, diagnose } from '../eval/collapse.js';
 import { rankme } from '../eval/spectrum.js';
 import { featureStd } from '../eval/spread.js';
 import type { Tensor } from '../graph/tensor.js';
-import type { Method } from '../methods/method.js';
-import { initialValues } from '../nn/weights.js';
+import { type Method, modulesOf, startingValues } from '../methods/method.js';
 import { adamw } from '../optim/adam.js';
 import { decayGroups } from '../optim/groups.js';
 import {
@@ -418,20 +417,13 @@ export async function prepare(method: Method, config: Config, engine: Engine) {
       if (follower && ordered.includes(tensor)) followerOf.set(tensor, follower);
     }
   }
-  const modules = [...method.trained, ...method.followers.map((f) => f.module)];
   const everything = [
     ...ordered,
     ...ordered.flatMap((t) => followerOf.get(t) ?? []),
-    ...modules.flatMap((m) => [...m.tensors.values()]),
+    ...modulesOf(method).flatMap((m) => [...m.tensors.values()]),
   ];
   const state = await engine.createState([...new Set(everything)]);
-  const random = createRandom(config.train.seed, 'weights');
-  const initial = new Map(method.trained.flatMap((m) => [...initialValues(m, random)]));
-  for (const { module, online } of method.followers) {
-    // A follower starts as a copy of what it follows.
-    for (const name of module.tensors.keys())
-      initial.set(`${module.prefix}${name}`, initial.get(`${online.prefix}${name}`) as HostTensor<'float32'>);
-  }
+  const initial = startingValues(method, createRandom(config.train.seed, 'weights'));
   const remembered = Object.fromEntries(
     Object.entries(method.memory ?? {}).map(([name, { next }]) => [`${MEMORY}${name}`, next]),
   );
