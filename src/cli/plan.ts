@@ -248,7 +248,7 @@ const episodesOf = (run: WorldRun, env: string, frames: number, seed: number, co
     seed,
     observe: run.method.config.observation.length === 3 ? 'pictures' : 'states',
     frames,
-    others: 0,
+    moments: 0,
   });
 
 const probeOf = (model: LatentWorld, run: WorldRun, env: string): Promise<StateProbe> =>

@@ -125,14 +125,14 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
       return llmJepaMethod({ model, distance, gamma, lambda, dropout, form: 'separate' }, plan);
     }
     case 'world-model': {
-      const { frames, others } = dataOf(config, 'episodes');
+      const { frames, moments } = dataOf(config, 'episodes');
       const { observation, action } = factOf(facts, 'episodes');
       const { encoder, predictor, steps, slices, inverseWidth, distance, ...terms } = method;
       return worldModelMethod({
         observation,
         actions: action,
         frames,
-        others,
+        moments,
         encoder: stateEncoder(encoder, observation),
         predictor,
         steps,

@@ -252,14 +252,15 @@ const methodSchema = z.discriminatedUnion('name', [
     slices: whole.default(256),
     /** Hidden width of the network that tells actions. */
     inverseWidth: whole.default(256),
-    /** A distance that is learned beside the states, for plans round walls; null leaves it out. */
+    /** Steps between states, learned from how far apart they were in episodes, for plans round walls; null leaves it out. */
     distance: z
       .strictObject({
         hidden: z.array(whole).default([256, 256]),
         groups: whole.default(8),
         potentials: whole.default(16),
         horizon: positive.default(100),
-        constraint: positive.default(20),
+        expectile: positive.max(0.5).default(0.1),
+        weight: positive.default(5),
       })
       .nullable()
       .default(null),
@@ -376,8 +377,8 @@ const dataSchema = z.discriminatedUnion('kind', [
     observe: z.enum(['pictures', 'states']).default('pictures'),
     /** Observations of a window. */
     frames: whole.default(17),
-    /** Observations of other episodes of the same instance of the world beside it, for a learned distance. */
-    others: z.number().int().min(0).default(0),
+    /** Single observations of the same episode, at any times, beside it: for a learned distance. */
+    moments: z.number().int().min(0).default(0),
     /** How observations become floats; by default the statistics of the training data are used. */
     scaling: z
       .strictObject({

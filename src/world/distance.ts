@@ -1,5 +1,5 @@
-import { add, div, mul, relu, softplus, square, sub } from '../graph/ops/elementwise.js';
-import { reshape } from '../graph/ops/move.js';
+import { add, mul, relu, square, sub } from '../graph/ops/elementwise.js';
+import { concat, narrow, reshape } from '../graph/ops/move.js';
 import { max, mean } from '../graph/ops/reduce.js';
 import type { Tensor } from '../graph/tensor.js';
 import { reluStack, reluStackSpec } from '../nn/stacks.js';
@@ -8,9 +8,10 @@ import type { ModuleSpec, Weights } from '../nn/weights.js';
 /**
  * A learned distance between latent states: how many steps lead from one to the other. Straight distances of latents lead planners
  * against walls; this one goes round them. It is a quasimetric by its form (mean over groups of the largest rise of a potential:
- * the asymmetric part of Metric Residual Networks, Liu et al., arXiv 2208.08133), and learned as in quasimetric reinforcement
- * learning (Wang et al., arXiv 2304.01203): pairs of states are pushed apart while a step of the data may cost 1 at most,
- * so that what is left is the shortest way. It needs neither rewards nor long episodes.
+ * the asymmetric part of Metric Residual Networks, Liu et al., arXiv 2208.08133), and learned in hindsight from how many steps lay
+ * between two moments of an episode (dynamical distances, Hartikainen et al., arXiv 1907.08225). Episodes stray: of all the ways
+ * that led from one state to another a low expectile counts (as in implicit Q-learning, Kostrikov et al., arXiv 2110.06169), so
+ * that what is left is near the shortest. It needs neither rewards nor episodes that reach anything.
  */
 export interface DistanceConfig {
   /** Widths of the hidden layers. */
@@ -18,10 +19,12 @@ export interface DistanceConfig {
   /** Groups of potentials, and potentials of a group. */
   readonly groups: number;
   readonly potentials: number;
-  /** Steps from which on pairs are no longer pushed apart. */
+  /** Steps between the farthest states, about: the scale of potentials and of errors. */
   readonly horizon: number;
-  /** Weight of steps that cost more than 1. */
-  readonly constraint: number;
+  /** Between 0 and 0.5: how little an episode that took longer counts beside one that was faster. */
+  readonly expectile: number;
+  /** Of the loss beside a world model's other terms. */
+  readonly weight: number;
 }
 
 export const distanceSpec = (width: number, { hidden, groups, potentials }: DistanceConfig): ModuleSpec =>
@@ -42,31 +45,22 @@ export function potentialsOf(
 /** Steps from one state to another by their potentials, [..., groups, potentials] each (which broadcast): [...]. */
 export const stepsBetween = (from: Tensor, to: Tensor): Tensor => mean(max(relu(sub(from, to)), -1), -1);
 
-/** Softness of the bound on the push, a share of the horizon. */
-const SOFTNESS = 0.1;
-
-export interface DistanceLoss {
-  readonly loss: Tensor;
-  /** Mean distance of the pairs that are pushed apart, and of consecutive states. */
-  readonly apart: Tensor;
-  readonly step: Tensor;
-}
-
 /**
- * The loss of potentials along windows [batch, time, groups, potentials] and of other states of the same instance of each
- * world [batch, others, groups, potentials].
+ * How far distances are from the steps that lay between moments: the expectile loss of potentials [batch, moments, groups,
+ * potentials] at times [batch, moments] in rising order, over all pairs of them, errors in tenths of the horizon.
  */
 export function distanceLoss(
-  now: Tensor,
-  next: Tensor,
-  from: Tensor,
-  to: Tensor,
-  { horizon, constraint }: Pick<DistanceConfig, 'horizon' | 'constraint'>,
-): DistanceLoss {
-  const apart = stepsBetween(from, to);
-  const soft = SOFTNESS * horizon;
-  const push = mean(softplus(div(sub(horizon, apart), soft)));
-  const step = stepsBetween(now, next);
-  const over = mean(square(relu(sub(step, 1))));
-  return { loss: add(mul(push, SOFTNESS), mul(over, constraint)), apart: mean(apart), step: mean(step) };
+  potentials: Tensor,
+  times: Tensor,
+  { horizon, expectile }: Pick<DistanceConfig, 'horizon' | 'expectile'>,
+): Tensor {
+  const moments = potentials.shape[1] as number;
+  const errors = Array.from({ length: moments - 1 }, (_, i) => {
+    const [first, rest] = [narrow(potentials, 1, i, 1), narrow(potentials, 1, i + 1, moments - 1 - i)];
+    const steps = sub(narrow(times, 1, i + 1, moments - 1 - i), narrow(times, 1, i, 1));
+    return sub(steps, stepsBetween(first, rest)); // [batch, moments after i]
+  });
+  const off = mul(concat(errors, 1), 10 / horizon);
+  const [slower, faster] = [relu(off), relu(mul(off, -1))];
+  return mean(add(mul(square(slower), expectile), mul(square(faster), 1 - expectile)));
 }

@@ -1,7 +1,13 @@
 import { JepaError } from '../base/errors.js';
-import { createRandom, type Random } from '../base/random.js';
+import type { Random } from '../base/random.js';
 import { checkIndex, type SampleReader } from '../data/dataset.js';
-import { type EpisodeDataset, type EpisodeReading, type EpisodeWindow, windowStart } from '../data/episodes/dataset.js';
+import {
+  drawMoments,
+  type EpisodeDataset,
+  type EpisodeReading,
+  type EpisodeWindow,
+  windowStart,
+} from '../data/episodes/dataset.js';
 import { type Episode, openCollection, paintStates, runEpisode } from './collect.js';
 import type { FactorSettings, World } from './envs/world.js';
 
@@ -22,7 +28,7 @@ const STEPS = 90;
 
 export function worldEpisodes(options: WorldEpisodeOptions): EpisodeDataset {
   const { world } = openCollection(options.world, options.behaviour);
-  const { count, steps = STEPS, observe, frames, others } = options;
+  const { count, steps = STEPS, observe, frames, moments } = options;
   if (frames > steps + 1)
     throw new JepaError(
       `${options.world}: episodes of ${steps} steps have ${steps + 1} observations, a window needs ${frames}; set data.options.steps higher`,
@@ -33,7 +39,7 @@ export function worldEpisodes(options: WorldEpisodeOptions): EpisodeDataset {
     name,
     modality: 'episodes',
     length: count,
-    shape: { frames, others, observation, action: world.action.length, state: world.state.length },
+    shape: { frames, moments, observation, action: world.action.length, state: world.state.length },
     async read(index, random) {
       checkIndex({ name, length: count, modality: 'episodes' }, index);
       return windowOf(options, index, random);
@@ -48,7 +54,7 @@ export const open = (options: unknown): SampleReader<EpisodeWindow> => ({
 });
 
 function windowOf(options: WorldEpisodeOptions, index: number, random: Random | undefined): EpisodeWindow {
-  const { steps = STEPS, seed = 0, factors, frames, others } = options;
+  const { steps = STEPS, seed = 0, factors, frames, moments } = options;
   const { world, behaviour } = openCollection(options.world, options.behaviour);
   const run = { steps, seed, factors };
   const episode = runEpisode(world, behaviour, run, index);
@@ -56,27 +62,17 @@ function windowOf(options: WorldEpisodeOptions, index: number, random: Random | 
   const rows = (table: Float64Array, width: number): Float64Array =>
     table.subarray(first * width, (first + frames) * width);
   const states = rows(episode.states, world.state.length);
-  const draws = random ?? createRandom(index, 'others');
-  // Other episodes of the same instance of the world, each looked at once.
-  const same = Object.fromEntries(world.factors.map(({ name }, f) => [name, episode.factors[f]]));
-  const elsewhere = new Float64Array(others * world.state.length);
-  for (let i = 0; i < others; i++) {
-    const mate = runEpisode(world, behaviour, { steps, seed: draws.integer(2 ** 31), factors: same }, 0);
-    if (mate.factors.some((value, f) => value !== episode.factors[f]))
-      throw new JepaError(
-        `${world.name}: its layouts are drawn anew for every episode, so no other episode is of the same one; set data.others=0`,
-      );
-    const row = draws.integer(steps + 1);
-    elsewhere.set(
-      mate.states.subarray(row * world.state.length, (row + 1) * world.state.length),
-      i * world.state.length,
-    );
-  }
+  const times = drawMoments(steps + 1, moments, index, random);
+  const width = world.state.length;
+  const single = new Float64Array(moments * width);
+  for (const [i, time] of times.entries())
+    single.set(episode.states.subarray(time * width, (time + 1) * width), i * width);
   return {
     observations: observed(world, states, episode, options),
     actions: Float32Array.from(rows(episode.actions, world.action.length)),
     states: Float32Array.from(states),
-    others: observed(world, elsewhere, episode, options),
+    moments: observed(world, single, episode, options),
+    times: Float32Array.from(times),
   };
 }
 

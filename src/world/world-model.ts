@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
 import { sizeOf } from '../base/tensor.js';
-import { ACTIONS, OBSERVATIONS, OTHERS } from '../data/episodes/preparation.js';
+import { ACTIONS, MOMENTS, OBSERVATIONS, TIMES } from '../data/episodes/preparation.js';
 import { straightening } from '../energy/dynamics.js';
 import { EB_QUADRATURE, randomDirections, sigreg } from '../energy/sigreg.js';
 import { mulDims } from '../graph/dims.js';
@@ -8,7 +8,7 @@ import { add, mul, relu } from '../graph/ops/elementwise.js';
 import { mseLoss } from '../graph/ops/losses.js';
 import { concat, expandDims, narrow, reshape, transpose } from '../graph/ops/move.js';
 import { mean } from '../graph/ops/reduce.js';
-import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
+import { input, scope, type Tensor } from '../graph/tensor.js';
 import type { Encoder, Method, MethodBatch } from '../methods/method.js';
 import { gruPredictor, gruSpec } from '../nn/gru.js';
 import { type ImpalaConfig, impala, impalaSpec, STATE_NORM_EPS } from '../nn/impala.js';
@@ -71,7 +71,8 @@ export interface WorldModelConfig {
   readonly actions: number;
   /** Observations of a window; the terms see them all. */
   readonly frames: number;
-  readonly others: number;
+  /** Single observations of the episode beside it, from which the distance is learned. */
+  readonly moments: number;
   readonly encoder: StateEncoder;
   readonly predictor: StatePredictor;
   /** Steps that are predicted one from the other, from the first observation on. */
@@ -81,7 +82,7 @@ export interface WorldModelConfig {
   readonly inverseWidth: number;
   /** Random directions of SIGReg. */
   readonly slices: number;
-  /** A distance between states, learned beside them without changing them. */
+  /** Steps between states; what it learns shapes the states too. */
   readonly distance?: DistanceConfig;
 }
 
@@ -193,8 +194,9 @@ export interface WorldModelInputs {
   readonly observations: Tensor;
   /** [batch, frames, numbers] */
   readonly actions: Tensor;
-  /** [batch, others, ...observation]: other moments of the same instance of the world. */
-  readonly others?: Tensor;
+  /** [batch, moments, ...observation]: other moments of the same episode, and [batch, moments] when they were. */
+  readonly moments?: Tensor;
+  readonly times?: Tensor;
   /** [width, slices] */
   readonly directions?: Tensor;
 }
@@ -202,11 +204,14 @@ export interface WorldModelInputs {
 const DIRECTIONS = 'directions';
 
 export function worldModelInputs(config: WorldModelConfig): WorldModelInputs {
-  const { observation, frames, actions, others, distance, terms, encoder, slices } = config;
+  const { observation, frames, actions, moments, distance, terms, encoder, slices } = config;
   return {
     observations: input(OBSERVATIONS, ['batch', frames, ...observation]),
     actions: input(ACTIONS, ['batch', frames, actions]),
-    ...(distance && others > 0 && { others: input(OTHERS, ['batch', others, ...observation]) }),
+    ...(distance && {
+      moments: input(MOMENTS, ['batch', moments, ...observation]),
+      times: input(TIMES, ['batch', moments]),
+    }),
     ...(terms.sigreg > 0 && { directions: input(DIRECTIONS, [stateWidth(encoder), slices]) }),
   };
 }
@@ -221,7 +226,7 @@ export interface WorldModelForward {
 }
 
 export function worldModel(
-  { observations, actions, others, directions }: WorldModelInputs,
+  { observations, actions, moments, times, directions }: WorldModelInputs,
   modules: WorldModelModules,
   config: WorldModelConfig,
 ): WorldModelForward {
@@ -270,22 +275,13 @@ export function worldModel(
     named.sigreg = scope('sigreg', () => sigreg(transpose(states, [1, 0, 2]), directions, EB_QUADRATURE));
     parts.push(mul(named.sigreg, terms.sigreg));
   }
-  if (config.distance && modules.distance) {
+  if (config.distance && modules.distance && moments && times) {
     const { distance } = config;
     const { weights } = modules.distance;
-    const learned = scope('distance', () => {
-      const known = potentialsOf(stopGradient(states), weights, distance);
-      const [, frames, ...size] = known.shape;
-      const count = frames as number;
-      // Far pairs: another moment of the same instance of the world, else the two ends of the window.
-      const far = others
-        ? expandDims(potentialsOf(stopGradient(encode(others)), weights, distance), 1)
-        : narrow(expandDims(known, 1), 2, count - 1, 1);
-      const near = reshape(known, [batch, count, 1, ...size]);
-      return distanceLoss(narrow(known, 1, 0, count - 1), narrow(known, 1, 1, count - 1), near, far, distance);
-    });
-    Object.assign(named, { 'distance apart': learned.apart, 'distance step': learned.step, distance: learned.loss });
-    parts.push(learned.loss);
+    named.distance = scope('distance', () =>
+      distanceLoss(potentialsOf(encode(moments), weights, distance), times, distance),
+    );
+    parts.push(mul(named.distance, distance.weight));
   }
   const along = (x: Tensor): Tensor => transpose(reshape(x, x.shape.slice(0, 3)), [0, 2, 1]);
   return {
@@ -308,15 +304,17 @@ export const isWorldModel = (method: Method): method is WorldModelMethod =>
   'modules' in method && method.name === 'world-model';
 
 export function worldModelMethod(config: WorldModelConfig): WorldModelMethod {
-  const { steps, frames, encoder, terms, slices } = config;
+  const { steps, frames, moments, distance, encoder, terms, slices } = config;
   if (!(steps >= 1 && steps < frames))
     throw new JepaError(
       `world model: windows of ${frames} observations have ${frames - 1} steps; set method.steps between 1 and that, not ${steps}`,
     );
+  if (distance && moments < 2)
+    throw new JepaError('world model: a distance is learned from moments of an episode; set data.moments to 2 or more');
   const modules = worldModelModules(config);
   const inputs = worldModelInputs(config);
   const { loss, terms: named, prediction, target } = worldModel(inputs, modules, config);
-  const wanted = [OBSERVATIONS, ACTIONS, ...(inputs.others ? [OTHERS] : [])];
+  const wanted = [OBSERVATIONS, ACTIONS, ...(distance ? [MOMENTS, TIMES] : [])];
   return {
     name: 'world-model',
     config,

@@ -28,7 +28,7 @@ test('collect writes episodes, train learns from the file, plan reaches for goal
     [facts.behaviour, facts.columns.state.shape, facts.columns.action.shape],
     ['walk', [2600, 2], [2600, 2]],
   );
-  const reading = { observe: 'states', frames: 5, others: 0 } as const;
+  const reading = { observe: 'states', frames: 5, moments: 0 } as const;
   const episodes = await openEpisodes(join(folder, 'walks.npz'), reading);
   assert.deepEqual([episodes.length, episodes.shape.action], [200, 2]);
 

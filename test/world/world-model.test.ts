@@ -8,7 +8,10 @@ import { float32, type HostTensor } from '../../src/base/tensor.js';
 import { type EpisodeDataset, episodeArrays } from '../../src/data/episodes/dataset.js';
 import { channelStatistics, scale } from '../../src/data/episodes/scaling.js';
 import { createLoader } from '../../src/data/loader.js';
-import { input } from '../../src/graph/tensor.js';
+import { spearman } from '../../src/eval/correlation.js';
+import { mul } from '../../src/graph/ops/elementwise.js';
+import { stack } from '../../src/graph/ops/move.js';
+import { input, type Tensor } from '../../src/graph/tensor.js';
 import { openEpisodes, writeEpisodes } from '../../src/hub/episodes-node.js';
 import { initialValues, makeModule } from '../../src/nn/weights.js';
 import { adam } from '../../src/optim/adam.js';
@@ -43,7 +46,7 @@ after(async () => {
 });
 
 describe('episodes as data', () => {
-  const reading = { observe: 'pictures', frames: 5, others: 2 } as const;
+  const reading = { observe: 'pictures', frames: 5, moments: 2 } as const;
 
   it('a procedural set shows what jepa collect would write', async () => {
     const { world, behaviour } = openCollection('two-rooms');
@@ -61,19 +64,28 @@ describe('episodes as data', () => {
     assert.deepEqual([...(await set.read(1, random())).states], [...(await kept.read(1, random())).states]);
   });
 
-  it('others are of the same layout, elsewhere', async () => {
-    const set = worldEpisodes({ world: 'two-rooms', count: 4, steps: 30, observe: 'states', frames: 3, others: 8 });
+  it('moments are of the same episode, at the times that they tell', async () => {
+    const steps = 30;
+    const options = { world: 'two-rooms', count: 4, steps, observe: 'states', seed: 5 } as const;
+    const set = worldEpisodes({ ...options, frames: 3, moments: 8 });
+    const whole = worldEpisodes({ ...options, frames: steps + 1, moments: 0 });
     const width = set.shape.observation[0];
     for (let i = 0; i < 4; i++) {
-      const { observations, others } = await set.read(i);
-      const layout = [...observations.subarray(2, width)];
-      const places = new Set<number>();
-      for (let o = 0; o < 8; o++) {
-        assert.deepEqual([...others.subarray(o * width + 2, (o + 1) * width)], layout);
-        places.add(others[o * width]);
+      const { moments, times } = await set.read(i, createRandom(i));
+      const { observations } = await whole.read(i);
+      assert.equal(times.length, 8);
+      for (const [m, time] of times.entries()) {
+        assert.ok(m === 0 || time > times[m - 1]);
+        assert.deepEqual(
+          moments.subarray(m * width, (m + 1) * width),
+          observations.subarray(time * width, (time + 1) * width),
+        );
       }
-      assert.ok(places.size > 4);
     }
+    await assert.rejects(
+      worldEpisodes({ ...options, frames: 3, moments: 40 }).read(0),
+      /31 observations, fewer than 40/,
+    );
   });
 
   it('files of episodes are read, in threads too, and other layouts are turned', async () => {
@@ -89,10 +101,10 @@ describe('episodes as data', () => {
       await openEpisodes(join(folder, 'a.npz'), reading),
       await openEpisodes(join(folder, 'a.h5'), reading),
     ];
-    assert.deepEqual(npz.shape, { frames: 5, others: 2, observation: [2, 65, 65], action: 2, state: 2 });
+    assert.deepEqual(npz.shape, { frames: 5, moments: 2, observation: [2, 65, 65], action: 2, state: 2 });
     for (let i = 0; i < 4; i++)
       assert.deepEqual(Buffer.from((await npz.read(i)).observations), Buffer.from((await h5.read(i)).observations));
-    const first = await (await openEpisodes(join(folder, 'last.h5'), { ...reading, frames: 9, others: 0 })).read(0);
+    const first = await (await openEpisodes(join(folder, 'last.h5'), { ...reading, frames: 9, moments: 0 })).read(0);
     // Row 0, channel 1 of the first picture: every third byte.
     assert.deepEqual([...first.observations.subarray(4, 8)], [7, 28, 49, 70]);
 
@@ -110,7 +122,8 @@ describe('episodes as data', () => {
       [
         ['observations', [2, 1, 5, 2, 65, 65]],
         ['actions', [2, 1, 5, 2]],
-        ['others', [2, 1, 2, 2, 65, 65]],
+        ['moments', [2, 1, 2, 2, 65, 65]],
+        ['times', [2, 1, 2]],
       ],
     );
     // A window of the file, byte for byte.
@@ -148,7 +161,7 @@ const small: ConfigInput = {
     options: { count: 24, testCount: 8, steps: 20 },
     observe: 'states',
     frames: 5,
-    others: 1,
+    moments: 3,
     threads: 0,
   },
   method: {
@@ -234,7 +247,7 @@ describe('world models', () => {
     assert.equal(probe.r2PerNumber.length, 2);
     const { latent, place } = await rolloutErrors(
       model,
-      worldEpisodes({ world: 'two-rooms', count: 6, steps: 10, observe: 'states', frames: 5, others: 0 }),
+      worldEpisodes({ world: 'two-rooms', count: 6, steps: 10, observe: 'states', frames: 5, moments: 0 }),
       probe,
     );
     assert.equal(latent.model.length, 4);
@@ -281,11 +294,11 @@ describe('world models', () => {
     const of = (changes: object) => parseConfig({ ...small, ...changes });
     assert.throws(() => of({ data: { kind: 'image' } }), /world-model learns from data of kind episodes, not image/);
     await assert.rejects(
-      openEpisodeSplits({ source: 'procedural:two-room', observe: 'states', frames: 3, others: 0 }),
+      openEpisodeSplits({ source: 'procedural:two-room', observe: 'states', frames: 3, moments: 0 }),
       /there is no "two-room"; there are two-rooms, /,
     );
     await assert.rejects(
-      openEpisodeSplits({ source: 'procedural:wall', observe: 'states', frames: 3, others: 0, options: { cuont: 1 } }),
+      openEpisodeSplits({ source: 'procedural:wall', observe: 'states', frames: 3, moments: 0, options: { cuont: 1 } }),
       /there is no option "cuont"; there are count, /,
     );
     const config = of({ method: { ...small.method, steps: 5 } });
@@ -312,7 +325,7 @@ describe('floors', () => {
 });
 
 describe('a learned distance', () => {
-  const config: DistanceConfig = { hidden: [64], groups: 4, potentials: 8, horizon: 20, constraint: 20 };
+  const config: DistanceConfig = { hidden: [64], groups: 4, potentials: 8, horizon: 20, expectile: 0.1, weight: 1 };
 
   it('is 0 for equal states, not negative, and knows no shorter ways round', async () => {
     const module = makeModule('d.', distanceSpec(3, config));
@@ -343,7 +356,25 @@ describe('a learned distance', () => {
     }
   });
 
-  it('finds the way round a wall: steps of shortest paths through a door, from single steps alone', async () => {
+  it('is the expectile of the steps that ways took', async () => {
+    // One potential, which is the only parameter: ways of 10 and of 30 steps count 9 to 1 for the faster.
+    const height = input('height', ['batch', 1, 1]);
+    const times = input('times', ['batch', 2]);
+    const potentials = stack([height, mul(height, 0)], 1);
+    const loss = distanceLoss(potentials, times, { horizon: 100, expectile: 0.1 });
+    const program = await engine.compile({ name: 'expectile', outputs: { loss } }, await engine.createState([]));
+    const lossAt = async (distance: number): Promise<number> => {
+      const feeds = { height: float32([2, 1, 1], [distance, distance]), times: float32([2, 2], [0, 10, 0, 30]) };
+      return Number((await program.run(feeds)).outputs.loss.data[0]);
+    };
+    const losses = await Promise.all(Array.from({ length: 41 }, (_, distance) => lossAt(distance)));
+    await program.close();
+    assert.equal(losses.indexOf(Math.min(...losses)), 12);
+    // (0.9 * 0.2^2 + 0.1 * 1.8^2) / 2, in tenths of 100 steps.
+    assert.ok(Math.abs(losses[12] - (0.9 * 0.2 ** 2 + 0.1 * 1.8 ** 2) / 2) < 1e-6);
+  });
+
+  it('finds the way round a wall from walks that stray', async () => {
     const map = ['...#...', '...#...', '...#...', '...#...', '.......'];
     const cells = map.flatMap((row, y) => [...row].flatMap((cell, x) => (cell === '.' ? [[x, y]] : [])));
     const find = (x: number, y: number): number => cells.findIndex((cell) => cell[0] === x && cell[1] === y);
@@ -374,33 +405,66 @@ describe('a learned distance', () => {
     };
     const truth = cells.map((_, start) => breadthFirst(start));
 
+    // Walks of 16 moves that like to go on as they went.
+    const random = createRandom(4);
+    const walk = (): number[] => {
+      const path = [random.integer(cells.length)];
+      let heading = random.integer(4);
+      while (path.length < 17) {
+        if (random.uniform() < 0.3) heading = random.integer(4);
+        const [x, y] = cells[path[path.length - 1]];
+        const to = find(x + ways[heading][0], y + ways[heading][1]);
+        if (to < 0) heading = random.integer(4);
+        else path.push(to);
+      }
+      return path;
+    };
+    const places = (list: readonly number[]) =>
+      list.flatMap((cell) => [cells[cell][0] / 3 - 1, cells[cell][1] / 2 - 1]);
+
     const module = makeModule('d.', distanceSpec(2, config));
     const parameters = [...module.tensors.values()];
     const state = await engine.createState(parameters, initialValues(module, createRandom(2)));
-    const potentials = (name: string) => potentialsOf(input(name, ['batch', 2]), module.weights, config);
-    const [now, next, from, to] = ['now', 'next', 'from', 'to'].map(potentials);
-    const { loss } = distanceLoss(now, next, from, to, config);
+    const potentials = (x: Tensor) => potentialsOf(x, module.weights, config);
+    const loss = distanceLoss(potentials(input('seen', ['batch', 6, 2])), input('times', ['batch', 6]), config);
     const update = { loss, rule: adam(), groups: [parameters], followers: [] };
     const program = await engine.compile({ name: 'distance', outputs: { loss }, update }, state);
-    const pairs = cells.flatMap((_, a) => cells.map((_, b) => [a, b]));
-    const rows = (list: readonly number[][], end: 0 | 1) =>
-      float32(
-        [list.length, 2],
-        list.flatMap((pair) => [cells[pair[end]][0] / 3 - 1, cells[pair[end]][1] / 2 - 1]),
+    for (let step = 1; step <= 600; step++) {
+      const drawn = Array.from({ length: 64 }, () => ({
+        path: walk(),
+        times: random.permutation(17).subarray(0, 6).sort(),
+      }));
+      const seen = float32(
+        [64, 6, 2],
+        drawn.flatMap(({ path, times }) => places(Array.from(times, (t) => path[t]))),
       );
-    const steps = pairs.map((_, i) => moves[i % moves.length]);
-    const feeds = { now: rows(steps, 0), next: rows(steps, 1), from: rows(pairs, 0), to: rows(pairs, 1) };
-    for (let step = 1; step <= 600; step++)
-      await program.run(feeds, { step, groups: [{ lr: 5e-3, weightDecay: 0 }], momentum: 1 });
+      const times = float32(
+        [64, 6],
+        drawn.flatMap((one) => [...one.times]),
+      );
+      await program.run({ seen, times }, { step, groups: [{ lr: 5e-3, weightDecay: 0 }], momentum: 1 });
+    }
     await program.close();
+    const [from, to] = ['from', 'to'].map((name) => potentials(input(name, ['batch', 2])));
     const measure = await engine.compile({ name: 'steps', outputs: { steps: stepsBetween(from, to) } }, state);
-    const { data } = (await measure.run({ from: feeds.from, to: feeds.to })).outputs.steps;
+    const pairs = cells.flatMap((_, a) => cells.map((_, b) => [a, b]));
+    const rows = (end: 0 | 1) => float32([pairs.length, 2], places(pairs.map((pair) => pair[end])));
+    const { data } = (await measure.run({ from: rows(0), to: rows(1) })).outputs.steps;
     await measure.close();
-    const error = pairs.reduce((sum, [a, b], i) => sum + Math.abs(Number(data[i]) - truth[a][b]), 0) / pairs.length;
-    assert.ok(error < 0.5, `${error} steps off in the mean`);
-    // Two cells apart through the wall, ten on foot.
+    const straight = ([a, b]: number[]) => Math.hypot(cells[a][0] - cells[b][0], cells[a][1] - cells[b][1]);
+    const learned = spearman(
+      Array.from(data, Number),
+      pairs.map(([a, b]) => truth[a][b]),
+    );
+    const direct = spearman(
+      pairs.map(straight),
+      pairs.map(([a, b]) => truth[a][b]),
+    );
+    assert.ok(learned > 0.95 && direct < 0.9, `${learned} ${direct}`);
+    // Two cells apart through the wall, ten on foot; four cells apart in a room are nearer.
     const across = pairs.findIndex(([a, b]) => a === find(2, 0) && b === find(4, 0));
     assert.equal(truth[find(2, 0)][find(4, 0)], 10);
-    assert.ok(Math.abs(Number(data[across]) - 10) < 1.5, `${data[across]}`);
+    const near = pairs.findIndex(([a, b]) => a === find(2, 0) && b === find(2, 4));
+    assert.ok(Number(data[across]) > Number(data[near]), `${data[across]} ${data[near]}`);
   });
 });

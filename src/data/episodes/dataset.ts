@@ -11,15 +11,17 @@ export interface EpisodeWindow {
   readonly actions: Float32Array;
   /** [frames, numbers]: where things were, for probes alone. */
   readonly states: Float32Array;
-  /** [others, ...observation]: at other times in the same instance of the world (the same layout). */
-  readonly others: Uint8Array | Float32Array;
+  /** [moments, ...observation]: at other times of the same episode, in their order. */
+  readonly moments: Uint8Array | Float32Array;
+  /** [moments]: when these were, in steps. */
+  readonly times: Float32Array;
 }
 
 /** What windows look like. */
 export interface EpisodeShape {
-  /** Observations of a window, and other ones of the same instance of the world beside it. */
+  /** Observations of a window, and single ones of the same episode beside it. */
   readonly frames: number;
-  readonly others: number;
+  readonly moments: number;
   /** [channels, height, width], or [numbers]. */
   readonly observation: readonly number[];
   /** Numbers of an action, of a state. */
@@ -31,7 +33,7 @@ export interface EpisodeShape {
 export interface EpisodeReading {
   readonly observe: 'pictures' | 'states';
   readonly frames: number;
-  readonly others: number;
+  readonly moments: number;
 }
 
 /** A set of episodes of a world; each read gives a window of one. */
@@ -50,6 +52,13 @@ export function windowStart(length: number, frames: number, index: number, rando
   return random ? random.integer(places) : createRandom(index, 'window').integer(places);
 }
 
+/** `moments` different times of an episode of `length` observations, in their order: drawn, or by the episode's number. */
+export function drawMoments(length: number, moments: number, index: number, random: Random | undefined): Int32Array {
+  if (moments > length)
+    throw new JepaError(`an episode has ${length} observations, fewer than ${moments} moments; set data.moments lower`);
+  return (random ?? createRandom(index, 'moments')).permutation(length).subarray(0, moments).sort();
+}
+
 /** Episodes back to back in memory: every column has one row a state (`ep_len`, `ep_offset` of files). */
 export interface EpisodeColumnsInMemory {
   readonly lengths: readonly number[];
@@ -64,21 +73,16 @@ interface Options {
   readonly shape: EpisodeShape;
   readonly lengths: readonly number[];
   readonly offsets: readonly number[];
-  /** For each episode the episodes of the same instance of the world, itself among them. */
-  readonly instances: readonly (readonly number[])[];
   readonly observations: Uint8Array | Float32Array;
   readonly actions: Float32Array;
   readonly states: Float32Array;
 }
 
-/**
- * A data set of episodes held in memory. Episodes with equal `factors` are of the same instance of the world; without that column
- * every episode is on its own. Throws a `JepaError` that names what is missing or too short.
- */
+/** A data set of episodes held in memory. Throws a `JepaError` that names what is missing or too short. */
 export function episodeArrays(
   name: string,
   { lengths, offsets, columns }: EpisodeColumnsInMemory,
-  { observe, frames, others }: EpisodeReading,
+  { observe, frames, moments }: EpisodeReading,
 ): EpisodeDataset {
   const column = (wanted: string, dtype: 'float32' | 'uint8'): HostTensor<'float32'> | HostTensor<'uint8'> => {
     const found = columns.get(wanted);
@@ -100,16 +104,9 @@ export function episodeArrays(
     throw new JepaError(
       `${name}: episode ${short} has ${lengths[short]} observations, a window needs ${frames}; set data.frames lower`,
     );
-  const keys = offsets.map((offset, i) => {
-    if (!factors) return String(i);
-    const width = sizeOf(factors.shape.slice(1));
-    return factors.data.slice(offset * width, (offset + 1) * width).join();
-  });
-  const groups = new Map<string, number[]>();
-  for (const [i, key] of keys.entries()) groups.set(key, [...(groups.get(key) ?? []), i]);
   const shape: EpisodeShape = {
     frames,
-    others,
+    moments,
     observation: seen.shape.slice(1),
     action: sizeOf(action.shape.slice(1)),
     state: sizeOf(state.shape.slice(1)),
@@ -119,7 +116,6 @@ export function episodeArrays(
     shape,
     lengths,
     offsets,
-    instances: keys.map((key) => groups.get(key) as number[]),
     observations: seen.dtype === 'uint8' ? shared(seen.data) : seen.data,
     actions: action.data,
     states: state.data,
@@ -162,25 +158,24 @@ function withFactors(
 }
 
 function windowOf(options: Options, index: number, random: Random | undefined): EpisodeWindow {
-  const { shape, lengths, offsets, instances, observations, actions, states } = options;
-  const { frames, others } = shape;
+  const { shape, lengths, offsets, observations, actions, states } = options;
+  const { frames, moments } = shape;
   const size = sizeOf(shape.observation);
   const first = offsets[index] + windowStart(lengths[index], frames, index, random);
   const rows = <T extends Uint8Array | Float32Array>(table: T, width: number): T =>
     table.subarray(first * width, (first + frames) * width) as T;
-  const elsewhere = new (observations.constructor as typeof Float32Array)(others * size);
-  const draws = random ?? createRandom(index, 'others');
-  for (let i = 0; i < others; i++) {
-    const mates = instances[index];
-    const mate = mates[draws.integer(mates.length)];
-    const row = offsets[mate] + draws.integer(lengths[mate]);
-    elsewhere.set(observations.subarray(row * size, (row + 1) * size), i * size);
+  const times = drawMoments(lengths[index], moments, index, random);
+  const seen = new (observations.constructor as typeof Float32Array)(moments * size);
+  for (const [i, time] of times.entries()) {
+    const row = offsets[index] + time;
+    seen.set(observations.subarray(row * size, (row + 1) * size), i * size);
   }
   return {
     observations: rows(observations, size),
     actions: rows(actions, shape.action),
     states: rows(states, shape.state),
-    others: elsewhere,
+    moments: seen,
+    times: Float32Array.from(times),
   };
 }
 

@@ -17,10 +17,12 @@ export interface EpisodePlan extends EpisodeInput {
   readonly shape: EpisodeShape;
 }
 
-/** Fields: observations [frames, ...], actions [frames, numbers], others [others, ...], states [frames, numbers]. */
+/** Fields: observations [frames, ...], actions [frames, numbers], moments [moments, ...], times [moments],
+ * states [frames, numbers]. */
 export const OBSERVATIONS = 'observations';
 export const ACTIONS = 'actions';
-export const OTHERS = 'others';
+export const MOMENTS = 'moments';
+export const TIMES = 'times';
 export const STATES = 'states';
 
 /** Checks a preparation. Throws a `JepaError` beginning with `where`. */
@@ -37,7 +39,7 @@ export function planEpisodes(input: EpisodeInput, { shape }: EpisodeDataset, whe
 }
 
 export function episodePreparation({ part, scaling, shape }: EpisodePlan): Preparation<EpisodeWindow> {
-  const { frames, others, observation, action, state } = shape;
+  const { frames, moments, observation, action, state } = shape;
   const [, ...plane] = observation;
   const size = sizeOf(plane);
   const field = (name: string, ...dims: readonly number[]) => ({ name, dtype: 'float32' as const, shape: dims });
@@ -54,12 +56,15 @@ export function episodePreparation({ part, scaling, shape }: EpisodePlan): Prepa
     fields: [
       field(OBSERVATIONS, frames, ...observation),
       field(ACTIONS, frames, action),
-      ...(others > 0 ? [field(OTHERS, others, ...observation)] : []),
+      ...(moments > 0 ? [field(MOMENTS, moments, ...observation), field(TIMES, moments)] : []),
     ],
-    prepare(window, _, [seen, actions, elsewhere]) {
+    prepare(window, _, [seen, actions, single, times]) {
       scale(window.observations, size, scaling, seen as Float32Array);
       actions.set(window.actions);
-      if (others > 0) scale(window.others, size, scaling, elsewhere as Float32Array);
+      if (moments > 0) {
+        scale(window.moments, size, scaling, single as Float32Array);
+        times.set(window.times);
+      }
     },
   };
 }
