@@ -8,14 +8,9 @@ import { batchedGather } from '../graph/ops/index.js';
 import { concat, reshape, split } from '../graph/ops/move.js';
 import { mean, variance } from '../graph/ops/reduce.js';
 import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
+import { type ClipMask, checkClipMasks, sampleClipMasks } from '../masking/clips.js';
 import { type FutureConfig, futureRoom, sampleFuture } from '../masking/future.js';
-import {
-  checkMultiBlock3d,
-  type Grid3d,
-  type MultiBlock3dEntry,
-  RELEASED_MULTIBLOCK_3D,
-  sampleMultiBlock3d,
-} from '../masking/multiblock3d.js';
+import { type Grid3d, RELEASED_MULTIBLOCK_3D } from '../masking/multiblock3d.js';
 import { type PredictorConfig, predictor, predictorSpec, predictPair } from '../nn/predictor.js';
 import { tokenGrid, type VitConfig, vitRepresentation, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule } from '../nn/weights.js';
@@ -86,14 +81,15 @@ export const vjepaInputs = ({ encoder }: VjepaConfig, masks: number): VjepaInput
 /** Masks of a batch for those inputs. */
 export function vjepaMasks(
   grid: Grid3d,
-  entries: readonly MultiBlock3dEntry[],
+  entries: readonly ClipMask[],
   batch: number,
   random: Random,
 ): Record<string, HostTensor<'int32'>> {
   const draws = random.split('masks');
-  const masks = sampleMultiBlock3d(grid, entries, batch, {
+  const masks = sampleClipMasks(grid, entries, batch, {
     sizes: (entry) => draws.split(`sizes ${entry}`),
     places: draws.split('places'),
+    orders: (entry) => draws.split(`orders ${entry}`),
   });
   return Object.fromEntries(
     masks.flatMap(({ context, target }, i) => [
@@ -198,7 +194,7 @@ export function vjepaAhead(
 
 export interface VjepaTraining extends VjepaConfig {
   /** Those of the released models by default; none where only the future is predicted. */
-  readonly masks?: readonly MultiBlock3dEntry[];
+  readonly masks?: readonly ClipMask[];
   /** Segments of what follows a part of the clip, in tubelets; they weigh as much as one kind of masks. */
   readonly future?: FutureConfig;
   readonly exponent: number;
@@ -228,7 +224,7 @@ export function vjepaMethod(config: VjepaTraining, { name, rescale, maskToken }:
   const { masks: entries = RELEASED_MULTIBLOCK_3D, future, exponent, regularizer, encoder } = config;
   const modules = vjepaModules(config, rescale);
   const grid = tokenGrid(encoder) as Grid3d;
-  checkMultiBlock3d(grid, entries);
+  checkClipMasks(grid, entries);
   if (maskKinds(config) === 0) throw new JepaError(`${name}: there is nothing to predict; give masks or future`);
   const inputs = vjepaInputs(config, entries.length);
   const { pairs, contexts, representation } = vjepa(inputs, modules, config, maskToken);

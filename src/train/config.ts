@@ -73,13 +73,19 @@ const clips = {
   /** Kinds of masks; the released models have a short-range and a long-range one. */
   masks: z
     .array(
-      z.strictObject({
-        blocks: whole,
-        spatialScale: pairOf(share),
-        temporalScale: pairOf(share).default([1, 1]),
-        aspect: pairOf(positive).default([0.75, 1.5]),
-        maxTemporalKeep: share.default(1),
-      }),
+      z.discriminatedUnion('kind', [
+        z.strictObject({
+          kind: z.literal('blocks').optional(),
+          blocks: whole,
+          spatialScale: pairOf(share),
+          temporalScale: pairOf(share).default([1, 1]),
+          aspect: pairOf(positive).default([0.75, 1.5]),
+          maxTemporalKeep: share.default(1),
+        }),
+        /** A share of the cells of a frame: the same in all frames, or others in every frame. */
+        z.strictObject({ kind: z.literal('tubes'), ratio: share }),
+        z.strictObject({ kind: z.literal('random'), ratio: share }),
+      ]),
     )
     .optional(),
 };
@@ -541,8 +547,10 @@ function knownKeys(path: readonly string[], whole: unknown, input: unknown): str
     if (current?.def?.options && current.def.discriminator) {
       const key = current.def.discriminator;
       const chosen = (value as Record<string, unknown> | undefined)?.[key];
-      const options = current.def.options as { shape: Record<string, { def: { values: unknown[] } }> }[];
-      return options.find((o) => o.shape[key].def.values.includes(chosen)) ?? options[0];
+      type Literal = { def: { values?: unknown[]; innerType?: { def: { values: unknown[] } } } };
+      const options = current.def.options as { shape: Record<string, Literal> }[];
+      const valuesOf = ({ def }: Literal): unknown[] => def.values ?? def.innerType?.def.values ?? [];
+      return options.find((o) => valuesOf(o.shape[key]).includes(chosen)) ?? options[0];
     }
     return current;
   };

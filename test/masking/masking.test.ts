@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { createRandom } from '../../src/base/random.js';
 import { int32 } from '../../src/base/tensor.js';
 import { blockSize, blockSizeProbabilities, cellsOf, roundHalfEven } from '../../src/masking/blocks.js';
+import { checkClipMasks, sampleClipMasks } from '../../src/masking/clips.js';
 import { between } from '../../src/masking/draws.js';
 import { gatherTokens } from '../../src/masking/gather.js';
 import {
@@ -254,6 +255,56 @@ test('tubes: the same cells in every frame, kept cells truncated', () => {
       );
   }
   assert.throws(() => sampleRandomTube([3, 2, 2], 0.9, 1, createRandom(7)), /keeps 0/);
+});
+
+test('a share of the cells of every frame: as many in each, others in each', () => {
+  const { context, target } = sampleRandomTube([4, 4, 4], 0.75, 8, createRandom(3), 'frame');
+  assert.deepEqual(
+    [context.shape, target.shape],
+    [
+      [8, 16],
+      [8, 48],
+    ],
+  );
+  const frames = new Set<string>();
+  for (let clip = 0; clip < 8; clip++) {
+    const own = [...context.data.slice(16 * clip, 16 * clip + 16)];
+    const all = [...own, ...target.data.slice(48 * clip, 48 * clip + 48)].sort((a, b) => a - b);
+    assert.deepEqual(all, Array.from(all.keys()));
+    for (let frame = 0; frame < 4; frame++) {
+      const cells = own.filter((token) => Math.floor(token / 16) === frame).map((token) => token % 16);
+      assert.equal(cells.length, 4);
+      frames.add(cells.join());
+    }
+  }
+  // 32 draws of 4 of 16 cells: 1820 ways.
+  assert.ok(frames.size > 25, `${frames.size} different frames`);
+});
+
+test('kinds of masks over clips: blocks are drawn as they are alone, and every kind is checked', () => {
+  const grid = [4, 4, 4] as const;
+  const [, block] = RELEASED_MULTIBLOCK_3D;
+  const draws = () => {
+    const random = createRandom(9);
+    return {
+      sizes: (entry: number) => random.split(`sizes ${entry}`),
+      places: random.split('places'),
+      orders: (entry: number) => random.split(`orders ${entry}`),
+    };
+  };
+  const kinds = [{ kind: 'tubes', ratio: 0.5 } as const, block, { kind: 'random', ratio: 0.25 } as const];
+  const masks = sampleClipMasks(grid, kinds, 3, draws());
+  assert.deepEqual(masks[1], sampleMultiBlock3d(grid, [block], 3, { ...draws(), sizes: () => draws().sizes(1) })[0]);
+  assert.deepEqual(
+    [masks[0].context.shape, masks[2].context.shape],
+    [
+      [3, 32],
+      [3, 48],
+    ],
+  );
+  checkClipMasks(grid, kinds);
+  assert.throws(() => checkClipMasks(grid, [{ kind: 'random', ratio: 0.99 }]), /hiding 0\.99 of 16 cells keeps 0/);
+  assert.throws(() => checkClipMasks(grid, [{ ...block, spatialScale: [0, 0.01] }]), /hide nothing/);
 });
 
 test('gather refuses indices outside the tokens', () => {
