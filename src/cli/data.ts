@@ -4,7 +4,7 @@ import { wordsOf } from '../data/modality.js';
 import { openSampleSplits, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
 import { npyVideoList } from '../hub/video-list-node.js';
 import type { Config } from '../train/config.js';
-import { openEpisodeSplits } from '../train/episodes-node.js';
+import { isWorldSource, openEpisodeSplits, openWorldVideos } from '../train/episodes-node.js';
 
 /** Most bytes of decoded images and frames that `data.cache` keeps. */
 const CACHE_BYTES = 64e9;
@@ -19,7 +19,7 @@ export function specOf({ data }: Config): SampleSpec {
     case 'image':
       return { ...common, channels: data.channels };
     case 'video':
-      return withLists({
+      return withSources({
         ...common,
         channels: data.channels,
         sampling: { frames: data.frames, frameStep: data.frameStep },
@@ -34,11 +34,16 @@ export function specOf({ data }: Config): SampleSpec {
   }
 }
 
-/** Lists of videos in `.npy` files are read here: data sets know nothing of NumPy. */
-export function withLists(spec: SampleSpec): SampleSpec {
-  const listed = <T extends { readonly source: string }>(what: T): T =>
-    /\.npy$/i.test(what.source) ? { ...what, paths: npyVideoList(what.source) } : what;
-  return spec.kind === 'video' ? { ...listed(spec), ...(spec.mix && { mix: spec.mix.map(listed) }) } : spec;
+/** What data sets know nothing of: lists of videos in `.npy` files, which are read here, and videos of worlds. */
+export function withSources(spec: SampleSpec): SampleSpec {
+  const resolved = <T extends { readonly source: string }>(what: T): T => {
+    const { source } = what;
+    if (/\.npy$/i.test(source)) return { ...what, paths: npyVideoList(source) };
+    if (!isWorldSource(source)) return what;
+    const made: SampleSpec['made'] = (options, part) => openWorldVideos(source, spec.channels, options, part);
+    return { ...what, made };
+  };
+  return spec.kind === 'video' ? { ...resolved(spec), ...(spec.mix && { mix: spec.mix.map(resolved) }) } : spec;
 }
 
 /** The training and held-out samples that a configuration names. */

@@ -10,7 +10,7 @@ import type { ClipSampling } from '../data/video/sampling.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import type { Config } from '../train/config.js';
 import type { FrozenEncoder } from '../train/frozen.js';
-import { openConfiguredData, specOf, withLists } from './data.js';
+import { openConfiguredData, specOf, withSources } from './data.js';
 
 /** Which clips a published encoder sees. */
 export interface ClipOptions {
@@ -65,11 +65,15 @@ export const runOf = (path: string): string | undefined =>
 /** The configuration of a run on episodes, with other episodes where some are named. */
 function episodesOf(run: string | undefined, named: string | undefined): Config | undefined {
   const config = run === undefined ? undefined : readCheckpointMeta(run).config;
-  if (config?.data.kind !== 'episodes') return undefined;
-  const { options, test, ...data } = config.data;
+  return config?.data.kind === 'episodes' ? episodesFor(config, named) : undefined;
+}
+
+/** A configuration on episodes, with other episodes where some are named. */
+export function episodesFor(config: Config, named: string | undefined): Config {
+  if (config.data.kind !== 'episodes' || named === undefined || named === config.data.source) return config;
   // Options and the held-out part belong to the set that the run named.
-  const own = named === undefined || named === data.source ? { options, test } : {};
-  return { ...config, data: { ...data, ...own, source: named ?? data.source } };
+  const { options: _, test: __, ...data } = config.data;
+  return { ...config, data: { ...data, source: named } };
 }
 
 /** How data are opened for an encoder: as in its training. */
@@ -86,11 +90,11 @@ function specFor(
     throw new UsageError(`${path}: encoders of episodes are read from the run that they belong to`);
   const fitting = { kind, channels: channels as 1 | 3 };
   if (run === undefined)
-    return withLists({ ...fitting, source, ...(fitting.kind === 'video' && { sampling: { frames, frameStep } }) });
+    return withSources({ ...fitting, source, ...(fitting.kind === 'video' && { sampling: { frames, frameStep } }) });
   const { options, ...spec } = specOf(readCheckpointMeta(run).config);
   // Options belong to the set that the run named.
-  const named = { ...spec, ...fitting, source, paths: undefined, mix: undefined, test: undefined };
-  return withLists({ ...named, ...(source === spec.source && { options }) });
+  const named = { ...spec, ...fitting, source, paths: undefined, made: undefined, mix: undefined, test: undefined };
+  return withSources({ ...named, ...(source === spec.source && { options }) });
 }
 
 const SETS_OF_ONE_FILE = /\.(tar|tgz|tar\.gz)$|idx[34]-ubyte(\.gz)?$/;

@@ -5,11 +5,13 @@ import { createRandom } from '../base/random.js';
 import type { EpisodeDataset } from '../data/episodes/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
+import { isActionConditioned } from '../methods/vjepa2-ac.js';
 import { initialValues } from '../nn/weights.js';
 import { formatClock, formatFixed } from '../report/format.js';
 import { type NextStep, type WrittenFile, writeReport } from '../report/index.js';
 import { severityOf } from '../report/verdict.js';
 import type { State } from '../runtime/index.js';
+import { type ActionScores, actionScores } from '../train/actions.js';
 import { scalingOf } from '../train/build.js';
 import { exportOnnx } from '../train/export.js';
 import { trainedEncoder } from '../train/frozen.js';
@@ -17,7 +19,7 @@ import { type ProbeResult, probe, probePercents } from '../train/probe.js';
 import { openLatentWorld } from '../world/latent.js';
 import { probeStates } from '../world/measure.js';
 import { isWorldModel, type WorldModelMethod } from '../world/world-model.js';
-import { bold, mark, print, printJson, stages, table } from './output.js';
+import { bold, dim, mark, print, printJson, stages, table } from './output.js';
 import { runReport } from './report.js';
 import type { TrainedRun } from './run.js';
 
@@ -41,6 +43,8 @@ interface RunResult extends Partial<ReturnType<typeof probePercents>> {
     readonly rmse: number;
     readonly random: { readonly r2: number; readonly rmse: number };
   };
+  /** Of V-JEPA 2-AC: errors of predicted frames by steps ahead, held out. */
+  readonly actions?: ActionScores;
 }
 
 /** Ends a trained run: probes, export, report, `result.json`, and what a person wants to know on stdout. Ends the engine. */
@@ -49,6 +53,7 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
   const stage = stages();
   let probes: ProbeResult | undefined;
   let states: RunResult['states'];
+  let actions: ActionScores | undefined;
   try {
     if (options.probe) {
       const encoder = await trainedEncoder(trained, config, run.name);
@@ -68,6 +73,11 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
       if (isWorldModel(trained.method)) {
         stage.show('where things are, told from states');
         states = await statesTold(run, trained.method);
+      }
+      if (isActionConditioned(trained.method)) {
+        stage.show('frames ahead');
+        const { method, facts, engine, state } = trained;
+        actions = await actionScores({ engine, method, state, config, facts, test: data.test });
       }
       stage.show('writing encoder.onnx');
       exportOnnx(encoder, join(folder, 'encoder.onnx'));
@@ -91,6 +101,7 @@ export async function finishRun(run: TrainedRun, options: FinishOptions): Promis
     seconds: Math.round(run.seconds * 10) / 10,
     steps: trained.steps,
     ...(states && { states }),
+    ...(actions && { actions }),
     ...(last && { verdict: last.verdict, rankme: last.rankme, width: last.width }),
   };
   // Written last: it says that the run is complete.
@@ -166,11 +177,25 @@ function show(run: TrainedRun, result: RunResult, { probe: isProbed }: FinishOpt
       ),
     );
   }
+  if (result.actions) {
+    print();
+    showActions(result.actions);
+  }
   print();
   print(table(writtenFiles(run.folder).map(({ path, what }) => [path, what])));
   if (!isProbed) return;
   print(`\n${bold('What to do next')}`);
   for (const { what, command } of nextSteps(run)) print(`  ${command}\n      ${what}`);
+}
+
+/** Errors of predicted frames by steps ahead. */
+export function showActions({ ahead, windows }: ActionScores): void {
+  const rows = ahead.map(({ predicted, misled, still }, d) =>
+    [d + 1, ...[predicted, misled, still].map((error) => error.toPrecision(3))].map(String),
+  );
+  const head = ['steps ahead', 'error of the prediction', 'told of other actions', 'standing still'];
+  print(table([head, ...rows], [0, 1, 2, 3]));
+  print(dim(`mean absolute differences of representations over ${formatFixed(windows, 0)} held-out windows`));
 }
 
 const FILES: Readonly<Record<string, string>> = {
@@ -201,8 +226,9 @@ function nextSteps({ folder, name, config, data }: TrainedRun): NextStep[] {
   const own = isImages ? 'photos' : many;
   const isGiven = config.data.source === 'glyphs' || config.data.source.startsWith(PROCEDURAL);
   const encoder = config.method.encoder;
-  const isVit = isImages && 'kind' in encoder && encoder.kind === 'vit';
+  const isVit = isImages && typeof encoder === 'object' && 'kind' in encoder && encoder.kind === 'vit';
   const isWorld = config.method.name === 'world-model';
+  const isModel = isWorld || config.method.name === 'vjepa2-ac';
   const steps: (NextStep | false)[] = [
     isWorld && { what: 'Reach goals by planning with it', command: `jepa plan ${folder} --episodes 100` },
     { what: `Turn ${many} into vectors`, command: `jepa embed ${folder} ${own}/ --out ${own}.parquet` },
@@ -215,7 +241,7 @@ function nextSteps({ folder, name, config, data }: TrainedRun): NextStep[] {
         command: `jepa train ${join(folder, 'config.yaml')} train.minutes=60`,
       },
     isGiven &&
-      !isWorld && {
+      !isModel && {
         what: `Learn from ${many} of your own`,
         command: isImages ? 'jepa train images data.source=photos/' : `jepa train ${name} data.source=${own}/`,
       },

@@ -123,9 +123,12 @@ function summary(
   { encoder }: FrozenEncoder,
   probes?: ProbeResult,
 ): string {
-  const millions = [...encoder.module.spec.values()].reduce((sum, { shape }) => sum + sizeOf(shape), 0) / 1e6;
+  const isFrozen = trained.method.frozen !== undefined;
+  const learning = isFrozen ? trained.method.trained : [encoder.module];
+  const millions =
+    learning.flatMap(({ spec }) => [...spec.values()]).reduce((sum, { shape }) => sum + sizeOf(shape), 0) / 1e6;
   const { many, raw: rawName } = wordsOf(data.train);
-  const kind = ARCHITECTURES[encoder.architecture.kind];
+  const kind = isFrozen ? 'predictor on a frozen encoder' : ARCHITECTURES[encoder.architecture.kind];
   const seen = Math.min(data.train.length, trained.steps * config.train.batchSize * config.train.accumulate);
   const threads =
     trained.engine.workers > 1 ? `${trained.engine.workers} threads` : `one ${trained.engine.backend} session`;

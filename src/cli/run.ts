@@ -45,6 +45,7 @@ export const METHOD_TITLES: Readonly<Record<Config['method']['name'], string>> =
   'text-jepa': 'Text JEPA',
   'llm-jepa': 'LLM-JEPA',
   'world-model': 'World model',
+  'vjepa2-ac': 'V-JEPA 2-AC',
 };
 
 /** A data set in titles, without its part. */

@@ -37,6 +37,8 @@ export interface SampleSpec {
   readonly sampling?: ClipSampling;
   /** Videos that a list names which was read elsewhere (an `.npy` file); `source` is that list. */
   readonly paths?: readonly string[];
+  /** Opens a part of a procedural set of videos that is made elsewhere (of a world), with `options`. */
+  readonly made?: MadeVideos;
   /** Further videos to learn from, and how much they make up beside those of `source`, whose weight is 1. */
   readonly mix?: readonly VideoShare[];
   /** Clips one after the other along every video, instead of one. */
@@ -47,9 +49,12 @@ export interface SampleSpec {
   readonly split?: 'paragraphs' | 'lines' | 'file';
 }
 
+type MadeVideos = (options: Readonly<Record<string, unknown>>, part: 'train' | 'test') => VideoDataset;
+
 export interface VideoShare {
   readonly source: string;
   readonly paths?: readonly string[];
+  readonly made?: MadeVideos;
   readonly weight: number;
 }
 
@@ -86,10 +91,13 @@ export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'tr
     case 'image':
       return openDataset({ ...imageSpec(spec), split: part });
     case 'video': {
-      const open = (what: Pick<VideoShare, 'source' | 'paths'>): Promise<VideoDataset> =>
-        what.source.startsWith(PROCEDURAL)
-          ? proceduralVideos(what.source, { ...(what.source === source && options), channels }, part)
+      const open = async (what: Omit<VideoShare, 'weight'>): Promise<VideoDataset> => {
+        const own = what.source === source ? options : {};
+        if (what.made) return what.made(own, part);
+        return what.source.startsWith(PROCEDURAL)
+          ? proceduralVideos(what.source, { ...own, channels }, part)
           : openVideoFiles({ path: what.source, paths: what.paths, split: part, channels, cache });
+      };
       const own = await open(spec);
       const { mix = [], along = false } = part === 'train' ? spec : { along: spec.along };
       const others = await Promise.all(mix.map(async (share) => ({ videos: await open(share), weight: share.weight })));

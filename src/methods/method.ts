@@ -17,6 +17,8 @@ export interface Method {
   readonly trained: readonly Module[];
   /** Modules that follow trained ones as moving averages. */
   readonly followers: readonly { readonly module: Module; readonly online: Module }[];
+  /** Modules whose weights are given and stay as they are. */
+  readonly frozen?: readonly Module[];
   readonly loss: Tensor;
   /** Scalars for the log, the loss not among them. */
   readonly scalars: Readonly<Record<string, Tensor>>;
@@ -39,13 +41,14 @@ export interface Method {
   forecast?(future?: FutureConfig): Forecast;
 }
 
-/** Every module of a method, followers last. */
-export const modulesOf = ({ trained, followers }: Method): Module[] => [
+/** Every module of a method, followers and frozen ones last. */
+export const modulesOf = ({ trained, followers, frozen = [] }: Method): Module[] => [
   ...trained,
   ...followers.map(({ module }) => module),
+  ...frozen,
 ];
 
-/** First values of all parameters by full name. A follower starts as a copy of what it follows. */
+/** First values of all parameters that are not given, by full name. A follower starts as a copy of what it follows. */
 export function startingValues({ trained, followers }: Method, random: Random): Map<string, HostTensor<'float32'>> {
   const values = new Map(trained.flatMap((module) => [...initialValues(module, random)]));
   for (const { module, online } of followers) {

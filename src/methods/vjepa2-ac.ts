@@ -1,11 +1,16 @@
+import { JepaError } from '../base/errors.js';
+import { ACTIONS, OBSERVATIONS, STATES } from '../data/episodes/preparation.js';
 import { meanPower } from '../energy/distance.js';
 import { mulDims } from '../graph/dims.js';
 import { add } from '../graph/ops/elementwise.js';
 import { broadcastTo, concat, expandDims, narrow, reshape, transpose } from '../graph/ops/move.js';
-import { scope, stopGradient, type Tensor } from '../graph/tensor.js';
-import { type AcConditions, type AcPredictorConfig, acPredictor } from '../nn/ac-predictor.js';
-import { gridOf, type VitConfig, vit } from '../nn/vit.js';
-import type { Weights } from '../nn/weights.js';
+import { mean } from '../graph/ops/reduce.js';
+import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
+import { type AcConditions, type AcPredictorConfig, acPredictor, acPredictorSpec } from '../nn/ac-predictor.js';
+import { gridOf, type VitConfig, vit, vitSpec } from '../nn/vit.js';
+import { type Module, makeModule, type Weights } from '../nn/weights.js';
+import type { Feeds } from '../runtime/program.js';
+import type { Encoder, Inputs, Method, MethodBatch } from './method.js';
 import { plainNorm } from './vjepa.js';
 
 /**
@@ -44,7 +49,7 @@ export function frameRepresentations(clips: Tensor, w: Weights, config: VitConfi
 /** The first `count` frames of conditions. */
 const firstFrames = ({ actions, states, extrinsics }: AcConditions, count: number): AcConditions => ({
   actions: narrow(actions, 1, 0, count),
-  states: narrow(states, 1, 0, count),
+  ...(states ? { states: narrow(states, 1, 0, count) } : {}),
   ...(extrinsics ? { extrinsics: narrow(extrinsics, 1, 0, count) } : {}),
 });
 
@@ -122,4 +127,111 @@ export function acLoss(
   const from = (prediction: Tensor): Tensor => narrow(targets, 1, each, prediction.shape[1]);
   const terms = [teacherForced, rollout].map((prediction) => meanPower(prediction, from(prediction), exponent));
   return { loss: add(terms[0], terms[1]), teacherForcing: terms[0], rollout: terms[1] };
+}
+
+// --- as a trainer runs it -----------------------------------------------------------------------------------------------------
+
+export interface AcTraining {
+  /** Of frames by themselves: positions are rotary, `frames` is the tubelet. Its weights are given and stay. */
+  readonly encoder: VitConfig;
+  readonly predictor: AcPredictorConfig;
+  /** Observations of a window. */
+  readonly frames: number;
+  /** Frames that are rolled out from the first; 2 in the paper. */
+  readonly steps: number;
+  readonly exponent: number;
+}
+
+/** A method whose frozen encoder and whose predictor evaluations use too. */
+export interface AcMethod extends Method {
+  readonly config: AcTraining;
+  readonly modules: { readonly encoder: Module; readonly predictor: Module };
+}
+
+export const isActionConditioned = (method: Method): method is AcMethod =>
+  'modules' in method && method.name === 'vjepa2-ac';
+
+export interface AcInputs {
+  /** Pictures [batch, frames, channels, height, width]. */
+  readonly observations: Tensor;
+  /** What the predictor is told: actions and states of all frames but the last. */
+  readonly conditions: AcConditions;
+}
+
+/** Graph inputs: windows of episodes as they are prepared. */
+export function acInputs({ encoder, predictor, frames }: AcTraining): AcInputs {
+  const { actionWidth, stateWidth = actionWidth } = predictor;
+  const known = (name: string, numbers: number): Tensor =>
+    narrow(input(name, ['batch', frames, numbers]), 1, 0, frames - 1);
+  return {
+    observations: input(OBSERVATIONS, ['batch', frames, encoder.channels, ...encoder.imageSize]),
+    conditions: {
+      actions: known(ACTIONS, actionWidth),
+      ...(stateWidth > 0 && { states: known(STATES, stateWidth) }),
+    },
+  };
+}
+
+/** Those inputs of a batch of windows. */
+export function acFeeds({ views: [fields] }: MethodBatch, { predictor }: AcTraining): Feeds {
+  const told = [OBSERVATIONS, ACTIONS, ...(predictor.stateWidth === 0 ? [] : [STATES])];
+  return Object.fromEntries(told.map((name) => [name, { ...fields[name], shape: fields[name].shape.toSpliced(1, 1) }]));
+}
+
+/** V-JEPA 2-AC on windows of episodes. Throws a `JepaError` for windows that are too short. */
+export function acMethod(config: AcTraining): AcMethod {
+  const { encoder, predictor, frames, steps, exponent } = config;
+  if (!(steps >= 1 && steps < frames))
+    throw new JepaError(
+      `vjepa2-ac: windows of ${frames} observations have ${frames - 1} steps; set method.steps between 1 and that, not ${steps}`,
+    );
+  const modules = {
+    encoder: makeModule('encoder.', vitSpec(encoder)),
+    predictor: makeModule('predictor.', acPredictorSpec(predictor)),
+  };
+  const { observations, conditions } = acInputs(config);
+  const targets = scope('encoder', () => observedFrames(observations, modules.encoder.weights, encoder));
+  const forward = scope('predictor', () => ac(targets, conditions, steps, modules.predictor.weights, predictor));
+  const { loss, teacherForcing, rollout } = scope('energy', () => acLoss(forward, targets, exponent));
+  const each = predictor.grid[0] * predictor.grid[1];
+  const later = narrow(targets, 1, each, (frames - 1) * each);
+  return {
+    name: 'vjepa2-ac',
+    config,
+    modules,
+    trained: [modules.predictor],
+    frozen: [modules.encoder],
+    followers: [],
+    loss,
+    scalars: {
+      'teacher forcing': teacherForcing,
+      rollout,
+      // What is right where nothing happens: to be beaten.
+      'standing still': meanPower(narrow(targets, 1, 0, (frames - 1) * each), later, exponent),
+    },
+    pair: { prediction: forward.teacherForced, target: later },
+    views: [1],
+    feeds: (batch) => acFeeds(batch, config),
+    encoder: frameEncoder(modules.encoder, encoder),
+  };
+}
+
+/** Windows [batch, frames, channels, height, width] -> normalised representations [batch, frames * tokens, width]. */
+export const observedFrames = (observations: Tensor, w: Weights, encoder: VitConfig): Tensor =>
+  frameRepresentations(transpose(observations, [0, 2, 1, 3, 4]), w, encoder);
+
+/** The frozen encoder of single pictures; probes see the mean of its tokens. */
+function frameEncoder(module: Module, config: VitConfig): Encoder {
+  const tokens = (inputs: Inputs): Tensor =>
+    frameRepresentations(expandDims(inputs[OBSERVATIONS], 2), module.weights, config);
+  return {
+    module,
+    architecture: { kind: 'state', of: 'vit' },
+    inputs: [{ name: OBSERVATIONS, dtype: 'float32', shape: [config.channels, ...config.imageSize] }],
+    grid: gridOf(config),
+    features: config.width,
+    width: config.width,
+    represent: (inputs) => mean(tokens(inputs), 1),
+    tokens,
+  };
 }

@@ -18,14 +18,16 @@ export interface AcPredictorConfig extends TransformerConfig {
   readonly encoderWidth: number;
   /** Rows and columns of a frame's tokens. */
   readonly grid: readonly [number, number];
-  /** Numbers in an action and in a state; extrinsics have one less. */
+  /** Numbers in an action; extrinsics have one less. */
   readonly actionWidth: number;
+  /** Numbers in a state: as many as in an action by default, 0 where the predictor is told no states. */
+  readonly stateWidth?: number;
   readonly extrinsics: boolean;
 }
 
 /** Parameters under their published names; the encoder of unused extrinsics exists, but never learns. */
 export function acPredictorSpec(config: AcPredictorConfig): ModuleSpec {
-  const { width, encoderWidth, actionWidth, extrinsics } = config;
+  const { width, encoderWidth, actionWidth, stateWidth = actionWidth, extrinsics } = config;
   const unusedUnless = ([name, spec]: [string, ParameterSpec]): [string, ParameterSpec] => [
     name,
     { ...spec, trainable: extrinsics },
@@ -33,7 +35,7 @@ export function acPredictorSpec(config: AcPredictorConfig): ModuleSpec {
   return new Map<string, ParameterSpec>([
     ...linearSpec('predictor_embed', width, encoderWidth),
     ...linearSpec('action_encoder', width, actionWidth),
-    ...linearSpec('state_encoder', width, actionWidth),
+    ...(stateWidth > 0 ? linearSpec('state_encoder', width, stateWidth) : []),
     ...linearSpec('extrinsics_encoder', width, actionWidth - 1).map(unusedUnless),
     ...blocksSpec('predictor_blocks', config, true),
     ...normSpec('predictor_norm', width),
@@ -44,7 +46,7 @@ export function acPredictorSpec(config: AcPredictorConfig): ModuleSpec {
 /** What a frame is conditioned on, [batch, frames, numbers] each; the number of frames is known when the graph is built. */
 export interface AcConditions {
   readonly actions: Tensor;
-  readonly states: Tensor;
+  readonly states?: Tensor;
   readonly extrinsics?: Tensor;
 }
 
@@ -61,11 +63,14 @@ export function acPredictor(features: Tensor, conditions: AcConditions, w: Weigh
     const problem = config.extrinsics ? 'needs extrinsics' : 'was built without extrinsics';
     throw operatorError('ac_predictor', problem, features);
   }
+  if ((config.stateWidth === 0) !== (states === undefined)) {
+    throw operatorError('ac_predictor', states ? 'was built without states' : 'needs states', features);
+  }
   const layer = (x: Tensor, name: string): Tensor =>
     scope(name, () => linear(x, w(`${name}.weight`), w(`${name}.bias`)));
   const conditioned = [
     layer(actions, 'action_encoder'),
-    layer(states, 'state_encoder'),
+    ...(states ? [layer(states, 'state_encoder')] : []),
     ...(extrinsics ? [layer(extrinsics, 'extrinsics_encoder')] : []),
   ];
   const embedded = reshape(layer(features, 'predictor_embed'), [batch, frames, each, width]);

@@ -1,5 +1,6 @@
 import { JepaError } from '../base/errors.js';
 import type { SoundInput } from '../data/audio/preparation.js';
+import type { EpisodeInput } from '../data/episodes/preparation.js';
 import type { Scaling } from '../data/episodes/scaling.js';
 import { VIEW_PARAMETERS } from '../data/pipeline.js';
 import type { PreparationInput } from '../data/plans.js';
@@ -19,10 +20,11 @@ import { TEXT_DISTANCE, textJepaMethod, textJepaOptions, textJepaPredictor } fro
 import { viewJepa } from '../methods/viewjepa.js';
 import { maskKinds, vjepaMethod, vjepaPredictor } from '../methods/vjepa.js';
 import { VJEPA2_ROPE, vjepa2Method, vjepa2Predictor } from '../methods/vjepa2.js';
+import { acMethod, acPredictorConfig } from '../methods/vjepa2-ac.js';
 import { VJEPA21_ROPE, vjepa21Levels, vjepa21Method, vjepa21Predictor } from '../methods/vjepa21.js';
 import { skeletonConfig } from '../nn/skeleton.js';
 import { textConfig } from '../nn/text.js';
-import { type Positions, VIT_SIZES, type VitConfig, vitConfig } from '../nn/vit.js';
+import { checkVit, type Positions, VIT_SIZES, type VitConfig, vitConfig } from '../nn/vit.js';
 import { type StateEncoder, worldModelMethod } from '../world/world-model.js';
 import type { Config } from './config.js';
 import type { DataFacts } from './facts.js';
@@ -143,9 +145,38 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
       });
     }
   }
+    case 'vjepa2-ac': {
+      const { frames } = dataOf(config, 'episodes');
+      const { observation, action } = factOf(facts, 'episodes');
+      const encoder = ofSinglePictures(factOf(facts, 'encoder').config, observation);
+      const { width, depth, heads } = method.predictor;
+      const predictor = {
+        ...acPredictorConfig(encoder, width, depth, heads),
+        actionWidth: action,
+        stateWidth: method.pose,
+      };
+      return acMethod({ encoder, predictor, frames, steps: method.steps, exponent: method.exponent });
+    }
 }
 
 function stateEncoder(
+/** A video encoder of clips of one tubelet that has the size of observations. */
+function ofSinglePictures(config: VitConfig, observation: readonly number[]): VitConfig {
+  const { positions, frames, tubeletSize, channels } = config;
+  const refuse = (why: string): never => {
+    throw new JepaError(`method.encoder: ${why}`);
+  };
+  if (observation.length !== 3) return refuse('it sees pictures; set data.observe=pictures');
+  if (frames === undefined) return refuse('it is an encoder of images; V-JEPA 2-AC needs one of clips');
+  if (typeof positions !== 'object')
+    return refuse('it has a table of positions for whole clips; frames by themselves need V-JEPA 2 or 2.1');
+  const [seen, height, width] = observation;
+  if (seen !== channels) return refuse(`it sees ${channels} channels, observations have ${seen}`);
+  const sized = { ...config, imageSize: [height, width] as const, frames: tubeletSize };
+  checkVit(sized);
+  return sized;
+}
+
   encoder: Extract<Config['method'], { name: 'world-model' }>['encoder'],
   [channels, ...size]: readonly number[],
 ): StateEncoder {
@@ -217,11 +248,19 @@ export function trainingPreparations(config: Config, facts: DataFacts, kinds: nu
     case 'text':
       return [textInput(config, facts)];
     case 'episodes':
-      return [{ kind: 'episodes', part: 'window', scaling: scalingOf(config, facts) }];
+      return [episodeWindows(config, facts)];
   }
 }
 
 /** How samples are prepared for a frozen encoder. */
+/** Whole windows of episodes. */
+export const episodeWindows = (config: Config, facts: DataFacts): EpisodeInput => ({
+  kind: 'episodes',
+  part: 'window',
+  scaling: scalingOf(config, facts),
+  told: facts.episodes?.told,
+});
+
 export function evaluationPreparation(config: Config, facts: DataFacts): PreparationInput {
   const { data } = config;
   switch (data.kind) {

@@ -271,6 +271,20 @@ const methodSchema = z.discriminatedUnion('name', [
       .nullable()
       .default(null),
   }),
+  z.strictObject({
+    name: z.literal('vjepa2-ac'),
+    /** What sees, and stays as it is: a run of V-JEPA 2 or 2.1, or published weights (a folder, a file, an imported name). */
+    encoder: z.string().min(1),
+    predictor: z
+      .strictObject({ width: whole.default(1024), depth: whole.default(24), heads: whole.default(16) })
+      .prefault({}),
+    /** The first numbers of a state that the predictor is told: where the hand is, not what it moves. 0: none. */
+    pose: z.number().int().min(0).default(7),
+    /** Frames that are rolled out from the first, each from the predictions before it. */
+    steps: whole.default(2),
+    /** Exponent of the loss; 1 is the L1 distance. */
+    exponent: positive.default(1),
+  }),
 ]);
 
 const channels = z.union([z.literal(1), z.literal(3)], { error: 'expected 1 (grey) or 3 (colour)' });
@@ -412,6 +426,7 @@ export const DATA_OF_METHOD: Readonly<Record<Config['method']['name'], Config['d
   'world-model': 'episodes',
 };
 
+  'vjepa2-ac': 'episodes',
 export const configSchema = z.strictObject({
   data: dataSchema.prefault({ kind: 'image' }),
   method: methodSchema.prefault({ name: 'ijepa' }),

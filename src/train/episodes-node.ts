@@ -3,9 +3,12 @@ import type { EpisodeReading } from '../data/episodes/dataset.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
 import type { SampleSplits } from '../data/samples-node.js';
 import { splitByHash } from '../data/split.js';
+import type { VideoDataset } from '../data/video/dataset.js';
 import { openEpisodes } from '../hub/episodes-node.js';
+import { WORLDS } from '../world/envs/index.js';
 import type { FactorSettings } from '../world/envs/world.js';
 import { type WorldEpisodeOptions, worldEpisodes } from '../world/episodes.js';
+import { worldVideos } from '../world/videos.js';
 
 /** Episodes to open, as they stand in a configuration. */
 export interface EpisodeSpec extends EpisodeReading {
@@ -17,6 +20,7 @@ export interface EpisodeSpec extends EpisodeReading {
 
 /** Episodes of a procedural set unless it is said. */
 const COUNT = 16384;
+const VIDEOS = 4096;
 /** Held-out episodes have other seeds: so far from those of training that no set reaches them. */
 const TEST_SEED = 1_000_000_007;
 
@@ -40,6 +44,27 @@ export async function openEpisodeSplits({
   const train = await openEpisodes(source, reading);
   if (test !== undefined) return { train, test: await openEpisodes(test, reading), origin: 'own' };
   return { ...splitByHash(train, 0.1), origin: 'made' };
+}
+
+/** Whether a source of videos names a world. */
+export const isWorldSource = (source: string): boolean =>
+  source.startsWith(PROCEDURAL) && Object.hasOwn(WORLDS, source.slice(PROCEDURAL.length));
+
+/** Videos of a world of `channels` channels; a test part has a sixteenth of the training part's number unless it is said. */
+export function openWorldVideos(
+  source: string,
+  channels: number | undefined,
+  options: Readonly<Record<string, unknown>>,
+  part: 'train' | 'test',
+): VideoDataset {
+  const { count, testCount, steps, ...own } = checkOptions(source, options);
+  const videos = part === 'train' ? (count ?? VIDEOS) : (testCount ?? Math.ceil((count ?? VIDEOS) / 16));
+  const seed = (own.seed ?? 0) + (part === 'test' ? TEST_SEED : 0);
+  const frames = steps === undefined ? undefined : steps + 1;
+  const made = worldVideos({ ...own, world: source.slice(PROCEDURAL.length), count: videos, frames, seed });
+  if (channels !== undefined && made.channels !== channels)
+    throw new JepaError(`${source}: its pictures have ${made.channels} channels; set data.channels=${made.channels}`);
+  return { ...made, name: `${made.name} (${part})` };
 }
 
 type Options = Partial<Pick<WorldEpisodeOptions, 'count' | 'steps' | 'seed' | 'behaviour'>> & {

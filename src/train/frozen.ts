@@ -6,6 +6,7 @@ import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { wordsOf } from '../data/modality.js';
 import { isImages, modalityOf, type PreparationInput } from '../data/plans.js';
+import { parseClipTransform } from '../data/video/transforms.js';
 import { cachedModel, isModelName } from '../hub/download-node.js';
 import type { CheckpointOptions } from '../hub/encoder-files.js';
 import type { Encoder, Method } from '../methods/method.js';
@@ -14,7 +15,7 @@ import type { Engine, State } from '../runtime/index.js';
 import { buildMethod, evaluationPreparation, trainingPreparations } from './build.js';
 import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
 import type { Config } from './config.js';
-import type { DataFacts } from './facts.js';
+import type { DataFacts, VideoEncoder } from './facts.js';
 import type { TrainResult } from './loop.js';
 import { openPublished } from './published.js';
 
@@ -57,6 +58,25 @@ export function openEncoder(given: string, options: CheckpointOptions = {}): Fro
   }
   const published = openPublished(path, options);
   return { ...published, preparation: toSize(published.preparation, published.encoder) };
+}
+
+/**
+ * A video encoder to build on, by what `openEncoder` takes: its weights as `encoder.<name>`. Throws a `JepaError` for an encoder
+ * of anything else.
+ */
+export function openVideoEncoder(path: string): VideoEncoder {
+  const { encoder, weights, preparation } = openEncoder(path);
+  const { architecture, module } = encoder;
+  if (preparation.kind !== 'video' || architecture.kind !== 'vit')
+    throw new JepaError(
+      `${path}: this is an encoder of ${wordsOf({ modality: modalityOf(preparation) }).many}, not of clips`,
+    );
+  const { kind: _, ...config } = architecture;
+  const { mean, std } = parseClipTransform(preparation.transform, path);
+  return {
+    facts: { config, mean, std },
+    weights: new Map(Array.from(weights, ([name, value]) => [`encoder.${name.slice(module.prefix.length)}`, value])),
+  };
 }
 
 /** The folder of a model that was imported by name; everything else is a path. */

@@ -24,7 +24,7 @@ import { createEngine, type Engine, type Program, type State } from '../runtime/
 import { buildMethod, trainingPreparations } from './build.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { Config } from './config.js';
-import { type DataFacts, dataFacts } from './facts.js';
+import { type DataFacts, dataFacts, type VideoEncoder } from './facts.js';
 import { encoderProgram, encodeSamples, fixedSamples, onlineKnn, pairEnergies } from './measure.js';
 
 /** What is known after a step. */
@@ -96,6 +96,8 @@ export interface LoopOptions {
   readonly store?: RunStore;
   /** Weights to begin with, by their names; those of other names begin at random. */
   readonly initial?: ReadonlyMap<string, HostTensor<'float32'>>;
+  /** The frozen encoder of methods on one. */
+  readonly encoder?: VideoEncoder;
   readonly events?: TrainEvents;
   /** Stops after the current step, saving it. */
   readonly signal?: AbortSignal;
@@ -131,7 +133,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
   if (lengths.length !== 1) throw new UsageError('configuration: train needs exactly one of epochs, steps and minutes');
   const checkpoint = store?.checkpoint;
 
-  const facts = checkpoint?.meta.facts ?? (await dataFacts(config, dataset));
+  const facts = checkpoint?.meta.facts ?? (await dataFacts(config, dataset, options.encoder?.facts));
   const method = buildMethod(config, facts);
   const engine = options.engine ?? (await createEngine({ backend: settings.backend, workers: settings.workers }));
   const close = async (): Promise<void> => {
@@ -149,7 +151,10 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
     if (checkpoint) {
       await state.write(checkpoint.weights);
       await program.writeSlots(checkpoint.slots);
-    } else await state.write(options.initial ? begunWith(setup.initial, options.initial) : setup.initial);
+    } else {
+      await state.write(options.initial ? begunWith(setup.initial, options.initial) : setup.initial);
+      await state.write(frozenWeights(method, options.encoder?.weights));
+    }
 
     const memory = new Map<string, HostTensor<'float32'>>(
       Object.entries(method.memory ?? {}).map(([name, { input }]) => {
@@ -359,6 +364,26 @@ function begunWith(
   });
   if (found === 0) throw new JepaError('train.from: that run has none of the weights of this method');
   return new Map(values);
+}
+
+/** The given weights of frozen modules. Throws a `JepaError` where one is missing or has another shape. */
+function frozenWeights(
+  { name, frozen = [] }: Method,
+  given: VideoEncoder['weights'] = new Map(),
+): Map<string, HostTensor<'float32'>> {
+  const values = new Map<string, HostTensor<'float32'>>();
+  for (const { prefix, spec } of frozen) {
+    for (const [key, { shape }] of spec) {
+      const value = given.get(`${prefix}${key}`);
+      if (value?.shape.join() !== shape.join()) {
+        throw new JepaError(
+          `${name}: its frozen encoder needs ${prefix}${key} [${shape}]; ${value ? `[${value.shape}] is given` : 'it is not given'}`,
+        );
+      }
+      values.set(`${prefix}${key}`, value);
+    }
+  }
+  return values;
 }
 
 /** Before the names of outputs that are fed to the next step. */

@@ -5,6 +5,7 @@ import { UsageError } from '../base/errors.js';
 import { type JsonlWriter, openJsonl } from '../hub/jsonl.js';
 import { type EventWriter, openEventWriter } from '../hub/tfevents.js';
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js';
+import { openVideoEncoder } from './frozen.js';
 import { type LoopOptions, type RunStore, type TrainResult, trainLoop } from './loop.js';
 
 export type { DiagnosisInfo, StepInfo, TrainEvents, TrainResult } from './loop.js';
@@ -19,10 +20,13 @@ export interface TrainOptions extends Omit<LoopOptions, 'store'> {
 /** Trains a method on a data set and keeps the run in a folder. Throws `JepaError` for a loss that is not finite. */
 export async function train({ folder, resume = false, ...options }: TrainOptions): Promise<TrainResult> {
   const store = folder === undefined ? undefined : openRun(folder, resume);
-  const { from } = options.config.train;
+  const { method, train: settings } = options.config;
   try {
-    const initial = from === undefined || resume ? undefined : loadCheckpoint(join(from, 'checkpoint')).weights;
-    return await trainLoop({ ...options, store, ...(initial && { initial }) });
+    // A run that goes on has both in its checkpoint.
+    const initial =
+      settings.from === undefined || resume ? undefined : loadCheckpoint(join(settings.from, 'checkpoint')).weights;
+    const encoder = method.name === 'vjepa2-ac' && !resume ? openVideoEncoder(method.encoder) : undefined;
+    return await trainLoop({ ...options, store, ...(initial && { initial }), ...(encoder && { encoder }) });
   } finally {
     store?.close();
   }

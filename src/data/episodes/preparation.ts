@@ -10,6 +10,8 @@ export interface EpisodeInput {
   /** `window`: all of it; `first`: its first observation alone, without an axis of time (for frozen encoders). */
   readonly part: 'window' | 'first';
   readonly scaling: Scaling;
+  /** Windows have the first numbers of their states too, so many as there are statistics here, standardised by these. */
+  readonly told?: { readonly mean: readonly number[]; readonly std: readonly number[] };
 }
 
 /** A checked `EpisodeInput` with what the data say: plain data. */
@@ -18,7 +20,7 @@ export interface EpisodePlan extends EpisodeInput {
 }
 
 /** Fields: observations [frames, ...], actions [frames, numbers], moments [moments, ...], times [moments],
- * states [frames, numbers]. */
+ * states [frames, numbers told]. */
 export const OBSERVATIONS = 'observations';
 export const ACTIONS = 'actions';
 export const MOMENTS = 'moments';
@@ -35,10 +37,12 @@ export function planEpisodes(input: EpisodeInput, { shape }: EpisodeDataset, whe
         `${where}.scaling.${name}: ${values.length} numbers for observations of ${channels} ${shape.observation.length > 1 ? 'channels' : 'numbers'}`,
       );
   }
+  if (input.told && input.told.mean.length > shape.state)
+    throw new JepaError(`${where}: ${input.told.mean.length} numbers of states that have ${shape.state}`);
   return { ...input, shape };
 }
 
-export function episodePreparation({ part, scaling, shape }: EpisodePlan): Preparation<EpisodeWindow> {
+export function episodePreparation({ part, scaling, shape, told }: EpisodePlan): Preparation<EpisodeWindow> {
   const { frames, moments, observation, action, state } = shape;
   const [, ...plane] = observation;
   const size = sizeOf(plane);
@@ -57,13 +61,21 @@ export function episodePreparation({ part, scaling, shape }: EpisodePlan): Prepa
       field(OBSERVATIONS, frames, ...observation),
       field(ACTIONS, frames, action),
       ...(moments > 0 ? [field(MOMENTS, moments, ...observation), field(TIMES, moments)] : []),
+      ...(told ? [field(STATES, frames, told.mean.length)] : []),
     ],
-    prepare(window, _, [seen, actions, single, times]) {
+    prepare(window, _, [seen, actions, ...more]) {
       scale(window.observations, size, scaling, seen as Float32Array);
       actions.set(window.actions);
       if (moments > 0) {
-        scale(window.moments, size, scaling, single as Float32Array);
-        times.set(window.times);
+        scale(window.moments, size, scaling, more[0] as Float32Array);
+        more[1].set(window.times);
+      }
+      if (!told) return;
+      const { mean, std } = told;
+      const states = more[more.length - 1];
+      for (let frame = 0; frame < frames; frame++) {
+        for (let i = 0; i < mean.length; i++)
+          states[frame * mean.length + i] = (window.states[frame * state + i] - mean[i]) / std[i];
       }
     },
   };

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { withLists } from '../../../src/cli/data.js';
+import { withSources } from '../../../src/cli/data.js';
 import { openSamples } from '../../../src/data/samples-node.js';
 import { openSource } from '../../../src/data/sources-node.js';
 import { clipsAlong } from '../../../src/data/video/along.js';
@@ -98,7 +98,7 @@ describe('lists of videos in .npy files', () => {
 
   it('are opened like other lists, also in mixtures', async () => {
     const path = save('mixed.npy', ['x.mp4', 'y.mp4', 'z.mp4']);
-    const spec = withLists({ kind: 'video', source: path, mix: [{ source: 'procedural:balls', weight: 0.5 }] });
+    const spec = withSources({ kind: 'video', source: path, mix: [{ source: 'procedural:balls', weight: 0.5 }] });
     const mixed = await openSamples({ ...spec, options: undefined });
     // The procedural set, 4096 videos for a weight of 0.5, sets the length: 8192 of the list.
     assert.equal(mixed.length, 4096 + 8192);
