@@ -217,6 +217,8 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa probe runs/quickstart', 'linear probe, nearest neighbours, few labels, rank'],
         ['jepa probe ijepa_vith14/ imagenet/ --json', 'a Hugging Face model on other images'],
         ['jepa probe runs/vjepa videos/ --clips 2 --views 3', 'as V-JEPA is evaluated'],
+    .option('--locate', 'also where the moving object of a clip is and what it does, from its tokens')
+    .option('--anticipate', 'also where it will be, from what was seen and what the predictor makes of it')
       ),
     )
     .action(async (encoder: string, data: string | undefined, options) =>
@@ -224,6 +226,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     );
 
   jepa
+        ['jepa probe runs/vjepa --locate --anticipate', 'boxes, and what comes next, where both are known'],
     .command('finetune')
     .description('train the whole encoder with labels; against the frozen one and random weights')
     .argument('<encoder>', ENCODER)

@@ -22,6 +22,10 @@ export interface Forecast {
   readonly inputs: ForecastInputs;
   /** Field of a prepared sample that is shown: `images` or `clips`. */
   readonly field: string;
+  /** The target encoder's tokens of the context, which is all that it is shown [batch, seen, width]. */
+  readonly seen: Tensor;
+  /** Moment of a sample at which the context begins. */
+  readonly start: number;
   /** Representations of the coming segments [batch, horizons, tokens, width], as predicted from the context. */
   readonly prediction: Tensor;
   /** What the target encoder, which sees them, makes of them. */
@@ -93,8 +97,8 @@ export function forecast(who: Forecaster, future: FutureConfig): Forecast {
   const [batch] = forward.context.shape;
   const shape = [batch, horizons, segment * each, encoder.width];
   const [prediction, target] = [forward.prediction, forward.target].map((x) => reshape(x, shape)); // One context.
+  const seen = scope('present', () => encodeContext(tokens, who.target.weights, inputs.context, 'drop'));
   const persistence = scope('persistence', () => {
-    const seen = encodeContext(tokens, who.target.weights, inputs.context, 'drop');
     // Tokens ascend: the last ones are those of the last moment, which is repeated for every moment of every segment.
     const last = normaliseTargets(narrow(seen, 1, (context - 1) * each, each), options.normalisation);
     return broadcastTo(expandDims(tile(last, [1, segment, 1]), 1), shape);
@@ -103,16 +107,19 @@ export function forecast(who: Forecaster, future: FutureConfig): Forecast {
     const energies = tokenEnergy(x, target, distance); // [batch, horizons, tokens]
     return Array.from({ length: horizons }, (_, h) => mean(narrow(energies, 1, h, 1)));
   };
+  const start = Math.floor(room / 2);
   return {
     inputs,
     field,
+    seen,
+    start,
     prediction,
     target,
     persistence,
     predicted: byHorizon(prediction),
     persisted: byHorizon(persistence),
     feeds(rows) {
-      const masks = futureAt(future, grid, rows, Math.floor(room / 2));
+      const masks = futureAt(future, grid, rows, start);
       return { context: masks.context, targets: masks.target };
     },
   };

@@ -1,50 +1,26 @@
 import { JepaError, UsageError } from '../base/errors.js';
-import { createRandom } from '../base/random.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
 import type { PreparationInput } from '../data/plans.js';
 import { averageScores } from '../eval/clips.js';
-import { add, mul, sub } from '../graph/ops/elementwise.js';
+import { add } from '../graph/ops/elementwise.js';
 import { crossEntropy } from '../graph/ops/losses.js';
 import { constant, input, scope, type Tensor } from '../graph/tensor.js';
 import { type Encoder, encoderInputs, type Inputs } from '../methods/method.js';
 import { classifierConfig, classifierSpec, classify, poolerConfig } from '../nn/attentive.js';
 import { positionTable } from '../nn/positions.js';
 import { patchify } from '../nn/vit.js';
-import { initialValues, makeModule } from '../nn/weights.js';
-import { adamw } from '../optim/adam.js';
-import { decayGroups } from '../optim/groups.js';
-import { warmupCosine } from '../optim/schedules.js';
+import { makeModule } from '../nn/weights.js';
 import type { Engine } from '../runtime/index.js';
 import { type FeatureOptions, feedsOf, pick, sampleBatches, samplesPerRun } from './features.js';
 import { type FrozenEncoder, installEncoder } from './frozen.js';
+import { type HeadSettings, trainHead } from './head.js';
 
 /**
  * The attentive probe of V-JEPA (Bardes et al. 2024, section 4 and appendix): one cross-attention block with a learned query
  * on the tokens of the frozen encoder, and a linear classifier. What a clip shows may be told by a few of its tokens, which
  * their mean hides.
  */
-export interface AttentiveSettings {
-  readonly epochs: number;
-  /** Where there are few samples, go on for so many steps. */
-  readonly leastSteps: number;
-  readonly batchSize: number;
-  /** At the start; falls to 0 as a cosine. */
-  readonly lr: number;
-  readonly weightDecay: number;
-  /** Bound on the norm of the gradient. */
-  readonly clip: number;
-}
-
-/** As published, but for the batch. */
-const ATTENTIVE_DEFAULTS: AttentiveSettings = {
-  epochs: 20,
-  leastSteps: 300,
-  batchSize: 64,
-  lr: 1e-3,
-  weightDecay: 0.01,
-  clip: 1,
-};
 
 /** What is pooled: the tokens of an encoder, or the patches that it would make them of. */
 export type TokenSource = 'tokens' | 'patches';
@@ -53,7 +29,7 @@ export interface AttentiveOptions {
   readonly source: TokenSource;
   readonly classes: number;
   readonly seed: number;
-  readonly settings?: Partial<AttentiveSettings>;
+  readonly settings?: Partial<HeadSettings>;
   readonly loading?: Pick<FeatureOptions, 'threads' | 'maxCorrupt' | 'log'>;
   /** Told of what is left out. */
   readonly note?: (line: string) => void;
@@ -73,7 +49,7 @@ export interface Parts {
 }
 
 /** Numbers of tokens kept in memory, at most: a gigabyte. */
-const MOST_NUMBERS = 2 ** 28;
+export const MOST_NUMBERS = 2 ** 28;
 
 /** Whether an encoder's input can be cut into patches without it. */
 export const hasPatches = ({ architecture }: Encoder): boolean => architecture.kind === 'vit';
@@ -86,10 +62,8 @@ export async function attentiveProbe(
   test: Dataset,
   { source, classes, seed, loading, note, clips = [{ train, test }], views = 1, ...options }: AttentiveOptions,
 ): Promise<{ readonly predictions: Int32Array; readonly indices: Int32Array }> {
-  const settings = { ...ATTENTIVE_DEFAULTS, ...options.settings };
   const { encoder } = frozen;
-  const tokensOf = (inputs: Inputs): Tensor =>
-    source === 'tokens' ? encoder.tokens(inputs) : patchesOf(encoder, inputs);
+  const tokensOf = tokensFrom(encoder, source);
   const each = clips.length * sizeOf(tokensOf(encoderInputs(encoder)).shape.slice(1) as number[]);
   const kept = Math.max(1, Math.floor(MOST_NUMBERS / each));
   if (train.length > kept) note?.(`attentive probe: trained on ${kept} of ${train.length} samples, for want of memory`);
@@ -101,73 +75,21 @@ export async function attentiveProbe(
   const sights = clips.map((clip) => ({ dataset: subset(clip.train, spread), preparation }));
   const seen = await keptTokens(tokenBatches(engine, frozen, sights, tokensOf, loading), own.length);
   const labels = seen.indices.map((i) => own.labels[i]);
-  const [n, count, width] = seen.tokens.shape;
+  const [n, , width] = seen.tokens.shape;
 
   const config = classifierConfig(poolerConfig(width, headsOf(width), { blocks: 'after' }), classes);
-  const head = makeModule('probe.', classifierSpec(config));
-  const { decay, noDecay } = decayGroups([head]);
-  const tensors = [...decay, ...noDecay];
-  const state = await engine.createState([...new Set([...tensors, ...head.tensors.values()])]);
-  await state.write(initialValues(head, createRandom(seed, 'attentive probe')));
-  const { mean, inverse } = statistics(seen.tokens);
-  const tokens = input('tokens', ['batch', count, width]);
-  const standard = mul(sub(tokens, constant(float32([width], mean))), constant(float32([width], inverse)));
-  const logits = scope('probe', () => classify(standard, head.weights, config));
-  const loss = crossEntropy(logits, input('labels', ['batch'], 'int32'));
-  const program = await engine.compile(
-    {
-      name: 'attentive probe',
-      outputs: { loss },
-      update: { loss, rule: adamw(), groups: [decay, noDecay], followers: [] },
-    },
-    state,
-  );
-  try {
-    const batch = Math.min(settings.batchSize, n);
-    const perEpoch = Math.floor(n / batch);
-    const steps = Math.max(settings.leastSteps, settings.epochs * perEpoch);
-    const rate = warmupCosine({
-      startLr: settings.lr,
-      refLr: settings.lr,
-      finalLr: 0,
-      warmupSteps: 0,
-      totalSteps: steps,
-    });
-    const decaying = warmupCosine({
-      startLr: settings.weightDecay,
-      refLr: settings.weightDecay,
-      finalLr: 1e-6,
-      warmupSteps: 0,
-      totalSteps: steps,
-    });
-    let order: Int32Array = new Int32Array(0);
-    for (let step = 0; step < steps; step++) {
-      const at = step % perEpoch;
-      if (at === 0) order = createRandom(seed, 'attentive probe', 'order', step).permutation(n);
-      const chosen = order.subarray(at * batch, (at + 1) * batch);
-      const feeds = {
-        tokens: pick(seen.tokens, chosen),
-        labels: int32(
-          [batch],
-          chosen.map((i) => labels[i]),
-        ),
-      };
-      const lr = rate(step + 1);
-      const groups = [
-        { lr, weightDecay: decaying(step + 1) },
-        { lr, weightDecay: 0 },
-      ];
-      const { finite } = await program.run(feeds, { step: step + 1, groups, momentum: 1, clipNorm: settings.clip });
-      if (!finite) {
-        throw new JepaError(
-          `attentive probe of ${frozen.name}: a value is not finite, first in ${await program.locateNonFinite(feeds)}`,
-        );
-      }
-    }
-  } finally {
-    await program.close();
-  }
-  const decide = await engine.compile({ name: 'attentive probe: classes', outputs: { logits } }, state);
+  const module = makeModule('probe.', classifierSpec(config));
+  const logits = (tokens: Tensor): Tensor => scope('probe', () => classify(tokens, module.weights, config));
+  const head = await trainHead(engine, {
+    name: `attentive probe of ${frozen.name}`,
+    module,
+    tokens: seen.tokens,
+    truth: { labels: int32([n], labels) },
+    loss: (tokens) => crossEntropy(logits(tokens), input('labels', ['batch'], 'int32')),
+    seed,
+    settings: options.settings,
+  });
+  const decide = await head.compile((tokens) => ({ logits: logits(tokens) }));
   const predictions: number[] = [];
   const indices: number[] = [];
   try {
@@ -203,7 +125,7 @@ interface TokenBatch {
 }
 
 /** Tokens of several sights of the same samples, batch by batch. */
-async function* tokenBatches(
+export async function* tokenBatches(
   engine: Engine,
   frozen: FrozenEncoder,
   sights: readonly Sight[],
@@ -251,7 +173,7 @@ async function* tokenBatches(
 }
 
 /** All tokens of at most `most` samples, those of the sights of a sample one after the other. */
-async function keptTokens(
+export async function keptTokens(
   batches: AsyncIterable<TokenBatch>,
   most: number,
 ): Promise<{ readonly tokens: HostTensor<'float32'>; readonly indices: Int32Array }> {
@@ -273,18 +195,21 @@ async function keptTokens(
   };
 }
 
-/** Tokens [samples, tokens, width] of several sights as [samples, sights x tokens, width]. */
-function sideBySide(parts: readonly HostTensor<'float32'>[]): HostTensor<'float32'> {
+/** Several tokens [samples, tokens, width] of the same samples, one after the other: [samples, all tokens, width]. */
+export function sideBySide(parts: readonly HostTensor<'float32'>[]): HostTensor<'float32'> {
   if (parts.length === 1) return parts[0];
-  const [samples, tokens, width] = parts[0].shape;
-  const each = tokens * width;
-  const data = new Float32Array(samples * parts.length * each);
-  parts.forEach((part, i) => {
-    for (let sample = 0; sample < samples; sample++) {
-      data.set(part.data.subarray(sample * each, (sample + 1) * each), (sample * parts.length + i) * each);
+  const [samples, , width] = parts[0].shape;
+  const count = parts.reduce((all, { shape }) => all + shape[1], 0);
+  const data = new Float32Array(samples * count * width);
+  let at = 0;
+  for (let sample = 0; sample < samples; sample++) {
+    for (const { shape, data: own } of parts) {
+      const each = shape[1] * width;
+      data.set(own.subarray(sample * each, (sample + 1) * each), at);
+      at += each;
     }
-  });
-  return float32([samples, parts.length * tokens, width], data);
+  }
+  return float32([samples, count, width], data);
 }
 
 /** Preparations of all views of a clip. Throws a `UsageError` where samples are no clips. */
@@ -304,6 +229,12 @@ function bestOf({ shape: [samples, classes], data }: HostTensor<'float32'>): num
   });
 }
 
+/** Tokens of an encoder, or the patches that it would make them of. */
+export const tokensFrom =
+  (encoder: Encoder, source: TokenSource) =>
+  (inputs: Inputs): Tensor =>
+    source === 'tokens' ? encoder.tokens(inputs) : patchesOf(encoder, inputs);
+
 /** What an encoder would embed: its patches as they are, with the positions that it would add. */
 function patchesOf({ architecture, inputs, grid }: Encoder, given: Inputs): Tensor {
   if (architecture.kind !== 'vit') throw new JepaError('attentive probe: only a ViT cuts its input into patches');
@@ -314,24 +245,8 @@ function patchesOf({ architecture, inputs, grid }: Encoder, given: Inputs): Tens
   return add(patches, constant(float32([1, sizeOf(grid), width], places)));
 }
 
-/** Heads of width 16 and more, as many as divide the width, at most 16. */
-function headsOf(width: number): number {
+/** Heads of attentive pooling: of width 16 and more, as many as divide the width, at most 16. */
+export function headsOf(width: number): number {
   for (let heads = 16; heads > 1; heads--) if (width % heads === 0 && width / heads >= 16) return heads;
   return 1;
-}
-
-/** Mean and inverse deviation of each number of the tokens. */
-function statistics({ shape: [n, count, width], data }: HostTensor<'float32'>): {
-  mean: Float32Array;
-  inverse: Float32Array;
-} {
-  const rows = n * count;
-  const mean = new Float64Array(width);
-  const squares = new Float64Array(width);
-  for (let i = 0; i < data.length; i++) mean[i % width] += data[i] / rows;
-  for (let i = 0; i < data.length; i++) squares[i % width] += (data[i] - mean[i % width]) ** 2 / rows;
-  return {
-    mean: Float32Array.from(mean),
-    inverse: Float32Array.from(squares, (value) => (value > 1e-12 ? 1 / Math.sqrt(value) : 1)),
-  };
 }

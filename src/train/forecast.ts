@@ -59,10 +59,7 @@ export async function forecastScores(options: ForecastOptions): Promise<Forecast
   const method = buildMethod(run.meta.config, run.meta.facts);
   const made = method.forecast?.(options.future);
   if (!made) return undefined;
-  const [, horizons, tokens] = made.prediction.shape as readonly number[];
-  const each = method.encoder.grid.slice(1).reduce((a, b) => a * b, 1);
-  const [, , seen] = made.inputs.context.shape as readonly number[];
-  const future = { context: seen / each, segment: tokens / each, horizons };
+  const future = futureOf(method, made);
   onStage?.('forecasts');
   const trained = await scoresOf(method, made, run.weights, future, options);
   onStage?.('forecasts with random weights');
@@ -74,6 +71,14 @@ export async function forecastScores(options: ForecastOptions): Promise<Forecast
     options,
   );
   return { future, trained, random };
+}
+
+/** What a forecast predicts, in moments. */
+export function futureOf({ encoder }: Method, { prediction, inputs }: Forecast): FutureConfig {
+  const [, horizons, tokens] = prediction.shape as readonly number[];
+  const each = encoder.grid.slice(1).reduce((a, b) => a * b, 1);
+  const [, , seen] = inputs.context.shape as readonly number[];
+  return { context: seen / each, segment: tokens / each, horizons };
 }
 
 /** What is known of the samples of a data set, by horizon. */

@@ -110,14 +110,15 @@ export function drawnVideos(
     async read(index, request) {
       checkVideo({ name, length }, index);
       const indices = requestedFrames(request, facts, `${name}[${index}]`);
-      const { background, draw } = scene(index);
+      const { background, draw, boxes } = scene(index);
       const data = new Uint8Array(indices.length * background.length);
       for (let i = 0; i < indices.length; i++) {
         const frame = data.subarray(i * background.length, (i + 1) * background.length);
         frame.set(background);
         draw(indices[i], frame);
       }
-      return { frames: indices.length, height: size, width: size, channels, data, facts, indices };
+      const known = Float32Array.from(Array.from(indices, (t) => boxes(t)).flat());
+      return { frames: indices.length, height: size, width: size, channels, data, facts, indices, boxes: known };
     },
     boxes(index) {
       checkVideo({ name, length }, index);

@@ -21,6 +21,8 @@ export interface VideoFrames extends RawClip {
   readonly facts: VideoFacts;
   /** Numbers of the frames in the video. */
   readonly indices: Int32Array;
+  /** Where the objects are, where that is known: [frames, objects, 4 (x, y, half width, half height)], in pixels of the video. */
+  readonly boxes?: Float32Array;
 }
 
 /**
