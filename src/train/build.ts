@@ -129,7 +129,7 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
     case 'world-model': {
       const { frames, moments } = dataOf(config, 'episodes');
       const { observation, action } = factOf(facts, 'episodes');
-      const { encoder, predictor, steps, slices, inverseWidth, distance, ...terms } = method;
+      const { encoder, predictor, steps, slices, inverseWidth, distance, codes, ...terms } = method;
       return worldModelMethod({
         observation,
         actions: action,
@@ -142,9 +142,9 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
         inverseWidth,
         slices,
         ...(distance && { distance }),
+        ...(codes && { codes }),
       });
     }
-  }
     case 'vjepa2-ac': {
       const { frames } = dataOf(config, 'episodes');
       const { observation, action } = factOf(facts, 'episodes');
@@ -157,9 +157,9 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
       };
       return acMethod({ encoder, predictor, frames, steps: method.steps, exponent: method.exponent });
     }
+  }
 }
 
-function stateEncoder(
 /** A video encoder of clips of one tubelet that has the size of observations. */
 function ofSinglePictures(config: VitConfig, observation: readonly number[]): VitConfig {
   const { positions, frames, tubeletSize, channels } = config;
@@ -177,6 +177,7 @@ function ofSinglePictures(config: VitConfig, observation: readonly number[]): Vi
   return sized;
 }
 
+function stateEncoder(
   encoder: Extract<Config['method'], { name: 'world-model' }>['encoder'],
   [channels, ...size]: readonly number[],
 ): StateEncoder {
@@ -252,7 +253,6 @@ export function trainingPreparations(config: Config, facts: DataFacts, kinds: nu
   }
 }
 
-/** How samples are prepared for a frozen encoder. */
 /** Whole windows of episodes. */
 export const episodeWindows = (config: Config, facts: DataFacts): EpisodeInput => ({
   kind: 'episodes',
@@ -261,6 +261,7 @@ export const episodeWindows = (config: Config, facts: DataFacts): EpisodeInput =
   told: facts.episodes?.told,
 });
 
+/** How samples are prepared for a frozen encoder. */
 export function evaluationPreparation(config: Config, facts: DataFacts): PreparationInput {
   const { data } = config;
   switch (data.kind) {

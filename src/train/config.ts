@@ -270,6 +270,8 @@ const methodSchema = z.discriminatedUnion('name', [
       })
       .nullable()
       .default(null),
+    /** Values of a latent variable, where what comes next is not settled by actions: the predictor tells as many futures. */
+    codes: z.number().int().min(2).optional(),
   }),
   z.strictObject({
     name: z.literal('vjepa2-ac'),
@@ -424,9 +426,9 @@ export const DATA_OF_METHOD: Readonly<Record<Config['method']['name'], Config['d
   'text-jepa': 'text',
   'llm-jepa': 'text',
   'world-model': 'episodes',
+  'vjepa2-ac': 'episodes',
 };
 
-  'vjepa2-ac': 'episodes',
 export const configSchema = z.strictObject({
   data: dataSchema.prefault({ kind: 'image' }),
   method: methodSchema.prefault({ name: 'ijepa' }),

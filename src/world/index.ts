@@ -13,4 +13,5 @@ export * from './planning/objectives.js';
 export * from './planning/planner.js';
 export * from './planning/sampling.js';
 export * from './play.js';
+export * from './surprise.js';
 export * from './world-model.js';

@@ -10,7 +10,7 @@ import type { Batch } from './envs/world.js';
 import { observeStates } from './episodes.js';
 import { goalDistances, overTime, rollOutPlans } from './planning/objectives.js';
 import type { PlanningModel } from './planning/planner.js';
-import { nextStates, stateWidth, type WorldModelMethod } from './world-model.js';
+import { futuresOf, nextStates, stateWidth, type WorldModelMethod } from './world-model.js';
 
 /** A trained world model in use: observations become states, states and plans become imagined paths. */
 export interface LatentWorld {
@@ -21,8 +21,11 @@ export interface LatentWorld {
   readonly width: number;
   /** Raw observations [count, ...observation] -> states [count, width]. */
   encode(observations: Uint8Array | Float32Array): Promise<HostTensor<'float32'>>;
-  /** States [count, width] along plans [count, steps, numbers]: [count, steps + 1, width], the given ones first. */
-  imagine(states: HostTensor<'float32'>, plans: HostTensor<'float32'>): Promise<HostTensor<'float32'>>;
+  /**
+   * States [count, width] along plans [count, steps, numbers]: [count, steps + 1, width], the given ones first; in future 0 of those
+   * that a latent variable chooses between, or in another one.
+   */
+  imagine(states: HostTensor<'float32'>, plans: HostTensor<'float32'>, future?: number): Promise<HostTensor<'float32'>>;
   close(): Promise<void>;
 }
 
@@ -43,15 +46,16 @@ export async function openLatentWorld(
   const seen = encoderInputs(encoder);
   const [name] = Object.keys(seen);
   const encoding = await engine.compile({ name: 'encoder', outputs: { states: encoder.represent(seen) } }, state);
-  const imagining = new Map<number, Program>();
-  const imaginer = async (steps: number): Promise<Program> => {
-    const known = imagining.get(steps);
+  const imagining = new Map<string, Program>();
+  const imaginer = async (steps: number, future: number): Promise<Program> => {
+    const key = `${steps} steps, future ${future}`;
+    const known = imagining.get(key);
     if (known) return known;
     const plans = expandDims(input('plans', ['batch', steps, config.actions]), 1);
-    const path = rollOutPlans(input('states', ['batch', width]), plans, nextStates(modules, config));
+    const path = rollOutPlans(input('states', ['batch', width]), plans, nextStates(modules, config, future));
     const paths = reshape(path, [path.shape[0], steps + 1, width]);
     const program = await engine.compile({ name: 'imagination', outputs: { paths } }, state);
-    imagining.set(steps, program);
+    imagining.set(key, program);
     return program;
   };
   return {
@@ -74,8 +78,8 @@ export async function openLatentWorld(
       }
       return float32([count, width], states);
     },
-    async imagine(states, plans) {
-      const program = await imaginer(plans.shape[1]);
+    async imagine(states, plans, future = 0) {
+      const program = await imaginer(plans.shape[1], future);
       return (await program.run({ states, plans })).outputs.paths as HostTensor<'float32'>;
     },
     async close() {
@@ -122,7 +126,8 @@ export interface Objective {
 
 /** A trained model as planners want it. Throws a `JepaError` where it has no learned distance but should be judged by it. */
 export function planningModel({ config, modules }: WorldModelMethod, { distance, time }: Objective): PlanningModel {
-  const model = { width: stateWidth(config.encoder), actions: config.actions, step: nextStates(modules, config) };
+  const futures = futuresOf(modules, config);
+  const model = { width: stateWidth(config.encoder), actions: config.actions, step: futures[0], futures };
   if (distance === 'latent')
     return { ...model, cost: (path, goal) => overTime(goalDistances(path, goal, 3, 'squared'), 2, time) };
   const { distance: learned } = config;

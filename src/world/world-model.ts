@@ -1,14 +1,15 @@
 import { JepaError } from '../base/errors.js';
-import { sizeOf } from '../base/tensor.js';
+import { float32, sizeOf } from '../base/tensor.js';
 import { ACTIONS, MOMENTS, OBSERVATIONS, TIMES } from '../data/episodes/preparation.js';
 import { straightening } from '../energy/dynamics.js';
+import { relaxedMinimum } from '../energy/free-energy.js';
 import { EB_QUADRATURE, randomDirections, sigreg } from '../energy/sigreg.js';
 import { mulDims } from '../graph/dims.js';
-import { add, mul, relu } from '../graph/ops/elementwise.js';
+import { add, div, mul, relu, square, sub } from '../graph/ops/elementwise.js';
 import { mseLoss } from '../graph/ops/losses.js';
-import { concat, expandDims, narrow, reshape, transpose } from '../graph/ops/move.js';
-import { mean } from '../graph/ops/reduce.js';
-import { input, scope, type Tensor } from '../graph/tensor.js';
+import { broadcastTo, concat, expandDims, narrow, reshape, stack, transpose } from '../graph/ops/move.js';
+import { mean, min } from '../graph/ops/reduce.js';
+import { constant, input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import type { Encoder, Method, MethodBatch } from '../methods/method.js';
 import { gruPredictor, gruSpec } from '../nn/gru.js';
 import { type ImpalaConfig, impala, impalaSpec, STATE_NORM_EPS } from '../nn/impala.js';
@@ -20,7 +21,15 @@ import { type Module, type ModuleSpec, makeModule, type ParameterSpec, under, ty
 import { type DistanceConfig, distanceLoss, distanceSpec, potentialsOf } from './distance.js';
 import { actionRegularizer } from './losses.js';
 import type { StepModel } from './planning/objectives.js';
-import { type StatesPredictor, stateOf, stepsError, unrollSteps, vectorOf } from './unroll.js';
+import {
+  type StatesCost,
+  type StatesPredictor,
+  stateOf,
+  stepsError,
+  type Unrolled,
+  unrollSteps,
+  vectorOf,
+} from './unroll.js';
 
 /**
  * An action-conditioned world model (EB-JEPA's third example, arXiv 2602.03604; PLDM, arXiv 2502.14819): an encoder turns each
@@ -84,6 +93,8 @@ export interface WorldModelConfig {
   readonly slices: number;
   /** Steps between states; what it learns shapes the states too. */
   readonly distance?: DistanceConfig;
+  /** Values of a latent variable that is told to the predictor beside the actions: which of several futures a window is (2 or more). */
+  readonly codes?: number;
 }
 
 export const stateWidth = (encoder: StateEncoder): number =>
@@ -124,8 +135,9 @@ function impalaConfig(
   return { picture: [channels, height, across], widths, blocks, width, finalNorm: true };
 }
 
-const predictorSpec = ({ encoder, predictor, actions }: WorldModelConfig): ModuleSpec => {
+const predictorSpec = ({ encoder, predictor, actions: numbers, codes = 0 }: WorldModelConfig): ModuleSpec => {
   const width = stateWidth(encoder);
+  const actions = numbers + codes;
   const parts: [string, ParameterSpec][] =
     predictor.kind === 'gru'
       ? gruSpec('rnn.', actions, width)
@@ -175,17 +187,38 @@ export function encodeStates(x: Tensor, w: Weights, { encoder, observation }: Wo
   }
 }
 
-/** The next states [rows, width] from states and actions [rows, numbers]; the norm is the encoder's own, so that both speak of one space. */
-export function nextStates({ encoder, predictor }: WorldModelModules, config: WorldModelConfig): StepModel {
+/**
+ * The next states [rows, width] from states and actions [rows, numbers], in one of the futures where there is a latent variable; the
+ * norm is the encoder's own, so that both speak of one space.
+ */
+export function nextStates(
+  { encoder, predictor }: WorldModelModules,
+  { predictor: kind, codes = 0 }: WorldModelConfig,
+  future = 0,
+): StepModel {
   const finalNorm = under(encoder.weights, 'final_ln.');
-  const kind = config.predictor;
+  const told = (action: Tensor): Tensor => {
+    if (codes === 0) return action;
+    const code = constant(
+      float32(
+        [1, codes],
+        Float32Array.from({ length: codes }, (_, i) => Number(i === future)),
+      ),
+    );
+    return concat([action, broadcastTo(code, [action.shape[0], codes])], 1);
+  };
   if (kind.kind === 'gru')
-    return (state, action) => gruPredictor(state, action, under(predictor.weights, 'rnn.'), finalNorm);
+    return (state, action) => gruPredictor(state, told(action), under(predictor.weights, 'rnn.'), finalNorm);
   return (state, action) => {
-    const change = reluStack(concat([state, action], 1), under(predictor.weights, 'mlp.'), kind.hidden.length + 1);
+    const from = concat([state, told(action)], 1);
+    const change = reluStack(from, under(predictor.weights, 'mlp.'), kind.hidden.length + 1);
     return norm(add(state, change), finalNorm, STATE_NORM_EPS);
   };
 }
+
+/** The step in every future: as many as the latent variable has values, one without it. */
+export const futuresOf = (modules: WorldModelModules, config: WorldModelConfig): readonly StepModel[] =>
+  Array.from({ length: config.codes ?? 1 }, (_, future) => nextStates(modules, config, future));
 
 // --- one training step ------------------------------------------------------------------------------------------------------
 
@@ -220,9 +253,26 @@ export interface WorldModelForward {
   readonly loss: Tensor;
   /** Terms before their weights, by name. */
   readonly terms: Readonly<Record<string, Tensor>>;
-  /** Predicted states and what they should be, [batch, steps, width]. */
+  /** Predicted states (of the first future) and what they should be, [batch, steps, width]. */
   readonly prediction: Tensor;
   readonly target: Tensor;
+}
+
+/** How much the best future of a window counts more than the others: by their errors in shares of the mean best one. */
+const SHARPNESS = 10;
+
+/**
+ * Error of the future that fits each window best. The others learn a little too, so that none is left over; the less, the smaller
+ * the errors have become.
+ */
+function bestError(maps: Tensor, unrolls: readonly Unrolled[]): Tensor {
+  const ofWindows: StatesCost = (target, prediction) => mean(square(sub(target, prediction)), [1, 2, 3, 4]);
+  const errors = stack(
+    unrolls.map((unrolled) => stepsError(maps, unrolled, ofWindows)),
+    1,
+  );
+  const usual = stopGradient(mean(min(errors, -1)));
+  return mean(mul(relaxedMinimum(div(errors, usual), SHARPNESS), usual));
 }
 
 export function worldModel(
@@ -244,11 +294,13 @@ export function worldModel(
   const maps = expandDims(transpose(states, [0, 2, 1]), [3, 4]);
   const moves = transpose(actions, [0, 2, 1]);
 
-  const next = nextStates(modules, config);
-  const predict: StatesPredictor = (state, action) =>
-    stateOf(next(vectorOf(state), vectorOf(expandDims(action as Tensor, [3, 4]))));
-  const unrolled = scope('predictor', () => unrollSteps(maps, predict, { steps, actions: moves }));
-  const error = scope('energy', () => stepsError(maps, unrolled, mseLoss));
+  const unrolls = futuresOf(modules, config).map((next) => {
+    const predict: StatesPredictor = (state, action) =>
+      stateOf(next(vectorOf(state), vectorOf(expandDims(action as Tensor, [3, 4]))));
+    return scope('predictor', () => unrollSteps(maps, predict, { steps, actions: moves }));
+  });
+  const [unrolled] = unrolls;
+  const error = scope('energy', () => (config.codes ? bestError(maps, unrolls) : stepsError(maps, unrolled, mseLoss)));
 
   const regularizer = scope('regularizer', () =>
     actionRegularizer(maps, moves, {

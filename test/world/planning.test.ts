@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { createRandom } from '../../src/base/random.js';
 import { float32 } from '../../src/base/tensor.js';
-import { add } from '../../src/graph/ops/elementwise.js';
+import { add, mul } from '../../src/graph/ops/elementwise.js';
 import { createEngine, type Engine, type State } from '../../src/runtime/index.js';
 import { crossEntropyMethod } from '../../src/world/cem.js';
 import { beamSearch, treeSearch } from '../../src/world/planning/discrete.js';
@@ -115,6 +115,46 @@ test('limits, repeated actions and warm starts', async () => {
   await short.close();
   assert.ok(warm.costs[0] < 0.2 && cold.costs[0] > 40);
   await assert.rejects(openPlanner(engine, state, point, { ...base, elites: 1 }), /1 elites of 128 samples/);
+});
+
+test('a descent in parts ends where one that is whole ends', async () => {
+  const options: SamplingOptions = { ...base, method: 'gradient', samples: 3, elites: 1, iterations: 12, lr: 0.05 };
+  const [whole, parts] = await Promise.all(
+    [12, 4].map(async (iterationsPerRun) => {
+      const planner = await openPlanner(engine, state, point, {
+        ...options,
+        iterationsPerRun,
+        limit: boxLimit(-0.3, 0.3),
+      });
+      const goals = float32([2, 2], [1, -1, 0.5, 2]);
+      const answer = await planner.plan({ states: float32([2, 2], [0, 0, 0, 0]), goals, random: createRandom(5) });
+      await planner.close();
+      return { ...answer, executions: planner.executions };
+    }),
+  );
+  assert.deepEqual([whole.executions, parts.executions], [1, 3]);
+  for (const [i, value] of whole.plans.data.entries()) assert.ok(Math.abs(value - parts.plans.data[i]) < 1e-5);
+  assert.ok(whole.plans.data.some((value) => Math.abs(value) > 0.1));
+});
+
+test('where the future is open a plan costs the mean over all futures', async () => {
+  // In one future the point moves as it is told, in the other three times as far: (s - d)^2 + (3 s - d)^2 is least at s = 0.4 d.
+  const open: PlanningModel = { ...point, futures: [point.step, (at, action) => add(at, mul(action, 3))] };
+  for (const method of ['cem', 'gradient'] as const) {
+    const options: SamplingOptions =
+      method === 'cem' ? base : { ...base, method, iterations: 60, lr: 0.05, iterationsPerRun: 12 };
+    const planner = await openPlanner(engine, state, open, options);
+    const { plans } = await planner.plan({
+      states: float32([1, 2], [0, 0]),
+      goals: float32([1, 2], [2, -1]),
+      random: createRandom(2),
+    });
+    await planner.close();
+    for (const [axis, distance] of [2, -1].entries()) {
+      const way = [0, 1, 2, 3].reduce((sum, t) => sum + plans.data[2 * t + axis], 0);
+      assert.ok(Math.abs(way - 0.4 * distance) < 0.05, `${method}: ${way}`);
+    }
+  }
 });
 
 test('costs of plans for planners on the host, shared by the threads', async () => {

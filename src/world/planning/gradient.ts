@@ -35,10 +35,19 @@ export interface DescentOptions {
   readonly clip?: number;
   /** Applied after every step (a limit, a projection). */
   readonly project?: PlanLimit;
+  /** For a descent in parts: the rule's slots where the last part ended, and the scalars that it reads in each step of this one. */
+  readonly from?: DescentPart;
+}
+
+export interface DescentPart {
+  readonly slots: Readonly<Record<string, Tensor>>;
+  readonly scalars: readonly Readonly<Record<string, Tensor>>[];
 }
 
 export interface Descended {
   readonly plans: Tensor;
+  /** Of the rule, after the last step. */
+  readonly slots: Readonly<Record<string, Tensor>>;
   /** Plans and costs [envs, samples] before every step. */
   readonly history: readonly { readonly plans: Tensor; readonly costs: Tensor }[];
 }
@@ -58,10 +67,10 @@ export function descend(start: Tensor, cost: PlanCost, options: DescentOptions):
 function minimise(
   start: Tensor,
   evaluate: (plans: Tensor) => { readonly costs: Tensor; readonly loss: Tensor },
-  { rule, lr, steps, noise, noiseScale = 0, clip, project }: DescentOptions,
+  { rule, lr, steps, noise, noiseScale = 0, clip, project, from }: DescentOptions,
 ): Descended {
   let plans = start;
-  let slots = Object.fromEntries(rule.slots.map((name) => [name, zeros(start.shape)]));
+  let slots = from?.slots ?? Object.fromEntries(rule.slots.map((name) => [name, zeros(start.shape)]));
   const history: { plans: Tensor; costs: Tensor }[] = [];
   for (let step = 0; step < steps; step++) {
     // A tensor of its own: reshapes of a reshaped one would go round it, and its gradient would lack their part.
@@ -71,15 +80,15 @@ function minimise(
     const [raw] = gradients(loss, [at]);
     let gradient = raw ?? zeros(plans.shape);
     if (clip !== undefined) gradient = mul(gradient, minimum(div(clip, add(norm(gradient), 1e-6)), 1));
-    const scalars = rule.scalarsAt(step + 1, { lr, weightDecay: 0 });
-    const values = Object.fromEntries(Object.entries(scalars).map(([name, value]) => [name, constant(value)]));
+    const scalars = Object.entries(rule.scalarsAt(step + 1, { lr, weightDecay: 0 }));
+    const values = from?.scalars[step] ?? Object.fromEntries(scalars.map(([name, value]) => [name, constant(value)]));
     const updated = rule.update(plans, gradient, slots, values);
     slots = updated.slots;
     plans = updated.parameter;
     if (noise && noiseScale > 0) plans = add(plans, mul(noise[step], noiseScale));
     if (project) plans = project(plans);
   }
-  return { plans, history };
+  return { plans, slots, history };
 }
 
 /** Projects groups of `choices` neighbouring numbers of actions onto the simplex (projected gradient for discrete actions). */
@@ -97,7 +106,7 @@ export const simplexProjection =
     return reshape(relu(sub(rows, shift)), plans.shape);
   };
 
-export interface LagrangianOptions extends Omit<DescentOptions, 'steps'> {
+export interface LagrangianOptions extends Omit<DescentOptions, 'steps' | 'from'> {
   readonly outer: number;
   readonly inner: number;
   readonly penalty: number;
@@ -123,6 +132,7 @@ export function augmentedLagrangian(
   { outer, inner, penalty, penaltyGrowth, penaltyMost, ...options }: LagrangianOptions,
 ): Constrained {
   let plans = start;
+  let slots: Descended['slots'] = {};
   let rho = penalty;
   let broken = constraintsOf(plans);
   let multipliers = zeros([broken.shape[0], broken.shape[2]]);
@@ -140,11 +150,11 @@ export function augmentedLagrangian(
       },
       { ...options, steps: inner },
     );
-    plans = found.plans;
+    ({ plans, slots } = found);
     history.push(...found.history);
     broken = constraintsOf(plans);
     multipliers = relu(add(multipliers, mul(mean(broken, 1), rho)));
     rho = Math.min(penaltyMost, rho * penaltyGrowth);
   }
-  return { plans, history, multipliers, constraints: broken };
+  return { plans, slots, history, multipliers, constraints: broken };
 }

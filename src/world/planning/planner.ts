@@ -1,7 +1,7 @@
 import { JepaError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import { float32, type HostTensor } from '../../base/tensor.js';
-import { add } from '../../graph/ops/elementwise.js';
+import { add, mul } from '../../graph/ops/elementwise.js';
 import { gatherComputed, topk } from '../../graph/ops/index.js';
 import { broadcastTo, expandDims, narrow, reshape } from '../../graph/ops/move.js';
 import { input, type Tensor } from '../../graph/tensor.js';
@@ -25,6 +25,8 @@ export interface PlanningModel {
   readonly width: number;
   readonly actions: number;
   readonly step: StepModel;
+  /** Where a latent variable chooses between futures: the step in each of them. A plan then costs the mean over all. */
+  readonly futures?: readonly StepModel[];
   /** Costs [envs, samples] of states along plans [envs, samples, horizon + 1, width] (the current one first). */
   readonly cost: (path: Tensor, goal: Tensor, plans: Tensor) => Tensor;
 }
@@ -35,7 +37,7 @@ export interface SamplingOptions {
   readonly samples: number;
   readonly elites: number;
   readonly iterations: number;
-  /** Iterations that one graph execution makes; more of them make its graph longer. 1 by default. */
+  /** Iterations that one graph execution makes; more of them make its graph longer. 1 by default, all of `gradient`. */
   readonly iterationsPerRun?: number;
   /** First deviation of every number of an action. */
   readonly std: number;
@@ -89,6 +91,14 @@ export function repeatActions(plans: Tensor, repeat: number): Tensor {
   return reshape(held, [envs, samples, (horizon as number) * repeat, numbers]);
 }
 
+/** Costs [envs, samples] of plans [envs, samples, horizon, actions] from states [envs, width]; every action is held for `repeat` steps. */
+function costsOf(model: PlanningModel, now: Tensor, goal: Tensor, plans: Tensor, repeat = 1): Tensor {
+  const held = repeatActions(plans, repeat);
+  const { futures = [model.step] } = model;
+  const costs = futures.map((step) => model.cost(rollOutPlans(now, held, step), goal, plans));
+  return costs.length === 1 ? costs[0] : mul(costs.reduce(add), 1 / costs.length);
+}
+
 /**
  * Opens a sampling planner for any number of environments at a time (the batch of its program): the roll-out of all samples
  * over the horizon, the choice of elites and the next distribution are one graph. `state` holds the model's weights.
@@ -105,17 +115,14 @@ export async function openPlanner(
     throw new JepaError(
       `planner: ${elites} elites of ${samples} samples; it needs 2 or more, and no more than samples`,
     );
-  if (method === 'gradient') return openGradientPlanner(engine, state, model, options);
   if (iterations % iterationsPerRun !== 0)
     throw new JepaError(`planner: ${iterations} iterations are no multiple of the ${iterationsPerRun} of an execution`);
+  if (method === 'gradient') return openGradientPlanner(engine, state, model, options);
   const now = input('now', ['batch', width]);
   const goal = expandDims(input('goal', ['batch', width]), [1, 2]);
   const shape = ['batch', horizon, actions];
   const first: Distribution = { mean: input('mean', shape), std: input('std', shape) };
-  const cost = (plans: Tensor): Tensor => {
-    const held = repeatActions(plans, repeat);
-    return model.cost(rollOutPlans(now, held, model.step), goal, plans);
-  };
+  const cost = (plans: Tensor): Tensor => costsOf(model, now, goal, plans, repeat);
   let at = first;
   let found: Searched | undefined;
   let kept: Tensor | undefined;
@@ -170,27 +177,32 @@ export async function openPlanner(
   };
 }
 
-/** Adam down the gradient of the cost from several starts at once; the cheapest plan in the end is the answer. One execution. */
+/**
+ * Adam down the gradient of the cost from several starts at once; the cheapest plan in the end is the answer. All iterations are one
+ * execution unless `iterationsPerRun` says how many: the graph of long searches would be long to compile.
+ */
 async function openGradientPlanner(
   engine: Engine,
   state: State,
   model: PlanningModel,
   options: SamplingOptions,
 ): Promise<Planner> {
-  const { horizon, samples, iterations, std, limit, lr = 0.1, repeat = 1 } = options;
+  const { horizon, samples, iterations, iterationsPerRun = iterations, std, limit, lr = 0.1, repeat = 1 } = options;
   const { width, actions } = model;
+  const rule = adam();
   const now = input('now', ['batch', width]);
   const goal = expandDims(input('goal', ['batch', width]), [1, 2]);
-  const cost = (plans: Tensor): Tensor =>
-    model.cost(rollOutPlans(now, repeatActions(plans, repeat), model.step), goal, plans);
-  const start = add(
-    expandDims(input('mean', ['batch', horizon, actions]), 1),
-    input('noise', ['batch', samples, horizon, actions]),
-  );
-  const { plans } = descend(limit ? limit(start) : start, cost, {
-    rule: adam(),
-    lr,
-    steps: iterations,
+  const cost = (plans: Tensor): Tensor => costsOf(model, now, goal, plans, repeat);
+  const part = ['batch', samples, horizon, actions];
+  const start = input('plans', part);
+  const from = {
+    slots: Object.fromEntries(rule.slots.map((name) => [name, input(name, part)])),
+    scalars: Array.from({ length: iterationsPerRun }, (_, i) =>
+      Object.fromEntries(rule.scalars.map((name) => [name, input(`${name} ${i}`, [])])),
+    ),
+  };
+  const { plans, slots } = descend(limit ? limit(start) : start, cost, {
+    ...{ rule, lr, from, steps: iterationsPerRun },
     project: limit,
   });
   const { values, indices } = topk(cost(plans), 1, 1, false);
@@ -198,26 +210,42 @@ async function openGradientPlanner(
     {
       name: 'planner',
       outputs: {
+        ...slots,
+        plans,
         best: reshape(gatherComputed(plans, indices), ['batch', horizon, actions]),
         cost: reshape(values, ['batch']),
       },
     },
     state,
   );
+  const runs = iterations / iterationsPerRun;
   return {
-    executions: 1,
+    executions: runs,
     async plan({ states, goals, start: given, random }) {
       const [envs] = states.shape;
-      const mean = given ?? float32([envs, horizon, actions], new Float32Array(envs * horizon * actions));
+      const size = horizon * actions;
+      const shape = [envs, samples, horizon, actions];
       const noise = drawNoise(random, envs, options, actions);
       // The first start is the plan that was given.
-      const size = horizon * actions;
-      noise.data.forEach((value, i) => {
-        noise.data[i] = Math.floor(i / size) % samples === 0 ? 0 : std * value;
+      const first = noise.data.map((value, i) => {
+        const [row, at] = [Math.floor(i / size), i % size];
+        const mean = given?.data[Math.floor(row / samples) * size + at] ?? 0;
+        return row % samples === 0 ? mean : mean + std * value;
       });
-      const { outputs } = await program.run({ now: states, goal: goals, mean, noise });
-      const best = outputs.best as HostTensor<'float32'>;
-      return { plans: best, best, costs: outputs.cost.data as Float32Array };
+      let last: Feeds = { plans: float32(shape, first) };
+      for (const name of rule.slots) last = { ...last, [name]: float32(shape, new Float32Array(first.length)) };
+      for (let run = 0; run < runs; run++) {
+        const scalars = Array.from({ length: iterationsPerRun }, (_, i) =>
+          Object.entries(rule.scalarsAt(run * iterationsPerRun + i + 1, { lr, weightDecay: 0 })).map(
+            ([name, value]) => [`${name} ${i}`, float32([], [value])] as const,
+          ),
+        );
+        const carried = Object.fromEntries(['plans', ...rule.slots].map((name) => [name, last[name]]));
+        const feeds = { now: states, goal: goals, ...carried, ...Object.fromEntries(scalars.flat()) };
+        last = (await program.run(feeds)).outputs;
+      }
+      const best = last.best as HostTensor<'float32'>;
+      return { plans: best, best, costs: last.cost.data as Float32Array };
     },
     close: () => program.close(),
   };
@@ -268,11 +296,11 @@ export async function openPlanScores(
   model: PlanningModel,
   horizon: number,
 ): Promise<PlanScores> {
-  const { width, actions, step, cost } = model;
+  const { width, actions } = model;
   const goal = expandDims(input('goal', [width]), [0, 1, 2]);
   const plans = expandDims(input('plans', ['batch', horizon, actions]), 1);
   const now = broadcastTo(expandDims(input('now', [width]), 0), ['batch', width]);
-  const costs = cost(rollOutPlans(now, plans, step), goal, plans);
+  const costs = costsOf(model, now, goal, plans);
   const program = await engine.compile(
     { name: 'costs of plans', outputs: { costs: reshape(costs, [costs.shape[0]]) } },
     state,
