@@ -1,9 +1,10 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { JepaError, UsageError } from '../base/errors.js';
 import { writeEpisodes } from '../hub/episodes-node.js';
 import { formatBytes, formatFixed } from '../report/format.js';
 import { collectEpisodes, openCollection, usualBehaviour } from '../world/collect.js';
-import type { FactorSettings } from '../world/envs/world.js';
+import type { FactorSettings, World } from '../world/envs/world.js';
 import { bold, print, printJson, stages } from './output.js';
 
 export interface CollectCommandOptions {
@@ -18,7 +19,7 @@ export interface CollectCommandOptions {
   readonly json?: boolean;
 }
 
-/** Most bytes of pictures that are held before they are written. */
+/** Most bytes that are held before they are written. */
 const MOST_BYTES = 2 ** 31;
 
 /** `jepa collect <env>` */
@@ -28,12 +29,16 @@ export async function collect(env: string, options: CollectCommandOptions): Prom
   if (episodes < 1 || steps < 1) throw new UsageError('--episodes and --steps must be 1 or more');
   const behaviour = options.behaviour ?? usualBehaviour(env);
   const { world, behaviour: acting } = usage(() => openCollection(env, behaviour));
-  const bytes = episodes * (steps + 1) * world.picture.reduce((a, b) => a * b);
-  if (pixels && bytes > MOST_BYTES)
+  const { state, action, goal, picture } = world;
+  const numbers = state.length + action.length + world.factors.length + goal;
+  const bytes = episodes * (steps + 1) * (4 * numbers + (pixels ? picture.reduce((a, b) => a * b) : 0));
+  if (bytes > MOST_BYTES)
     throw new UsageError(
-      `${formatBytes(bytes)} of pictures are more than one file may hold (${formatBytes(MOST_BYTES)}); collect fewer episodes, or use --no-pixels`,
+      `${formatBytes(bytes)} are more than one file may hold (${formatBytes(MOST_BYTES)}); collect fewer episodes${pixels ? ', or use --no-pixels' : ' or steps'}`,
     );
-  const factors = factorsOf(options.factor);
+  const folder = dirname(out);
+  if (!existsSync(folder)) throw new UsageError(`${out}: there is no folder ${folder}; make it, or write elsewhere`);
+  const factors = factorsOf(world, options.factor);
   const stage = stages();
   const started = performance.now();
   try {
@@ -73,7 +78,8 @@ export function usage<T>(run: () => T): T {
 }
 
 /** Factors of a world from `name=value`; `name=draw` draws it anew for every episode. */
-export function factorsOf(given: readonly string[] = []): FactorSettings {
+export function factorsOf(world: World, given: readonly string[] = []): FactorSettings {
+  const settable = world.factors.filter(({ own }) => !own);
   return Object.fromEntries(
     given.map((text) => {
       const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
@@ -81,6 +87,10 @@ export function factorsOf(given: readonly string[] = []): FactorSettings {
       if (name === undefined || (value !== 'draw' && !Number.isFinite(number)))
         throw new UsageError(
           `--factor ${text}: factors are written name=value, as in "door half=2" or "wall half=draw"`,
+        );
+      if (!settable.some((factor) => factor.name === name))
+        throw new UsageError(
+          `--factor ${text}: ${world.name} has no factor "${name}" to be set; it has ${settable.map((factor) => `"${factor.name}"`).join(', ') || 'none'}`,
         );
       return [name, value === 'draw' ? null : number];
     }),

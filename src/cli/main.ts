@@ -179,7 +179,8 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .option('--elites <number>', 'plans that are kept (default: a tenth)', count)
     .option('--std <number>', 'spread of the first plans', positive, 1.5)
     .option('--limit <number>', 'longest action (default: that of the training data)', positive)
-    .option('--replan <number>', 'actions that are carried out before the next plan', count, 4)
+    .option('--repeat <number>', 'steps that every action of a plan is held for', count, 1)
+    .option('--replan <number>', 'actions of a plan that are carried out before the next plan', count, 4)
     .option('--no-warm-start', 'begin every search anew')
     .addOption(
       new Option(
@@ -188,7 +189,12 @@ A run that was interrupted is gone on with; a finished one in the same folder is
       ).choices(['latent', 'learned']),
     )
     .addOption(new Option('--cost <name>', 'of the last state, or summed').choices(['last', 'sum']).default('sum'))
-    .option('--factor <name=value...>', 'a property of the world, as "door half=2"')
+    .option('--factor <name=value...>', 'a property of the world, as "door half=2"; draw draws it for every episode')
+    .option(
+      '--shifts <episodes>',
+      'measure this many episodes more in every changed world (a property at an end)',
+      count,
+    )
     .option('--workers <number>', 'threads (default: one a core)', count)
     .option('-o, --out <folder>', 'where to write (default: plan-<env> in the run)')
     .option(...JSON_OPTION)
@@ -198,6 +204,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa plan runs/two-rooms --episodes 100', 'success, floors, time, a report with the paths'],
         ['jepa plan runs/two-rooms --planner icem --horizon 15 --json', 'another search'],
         ['jepa plan runs/two-rooms --factor "door half=2"', 'in a world with a narrower door'],
+        ['jepa plan runs/two-rooms --shifts 20', 'and what changes of the world it bears'],
       ),
     )
     .action(async (run: string, options) => (await import('./plan.js')).plan(run, options));
@@ -210,6 +217,8 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .option('--draws <number>', 'draws of few labels; 0 leaves that part out (default: 3)', whole)
     .option('--clips <number>', 'clips of each video that the attentive probe sees (default: its middle)', count)
     .option('--views <number>', 'crops of a test clip that the attentive probe averages over (default: 1)', count)
+    .option('--locate', 'also where the moving object of a clip is and what it does, from its tokens')
+    .option('--anticipate', 'also where it will be, from what was seen and what the predictor makes of it')
     .option(...JSON_OPTION)
     .addHelpText(
       'after',
@@ -217,8 +226,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa probe runs/quickstart', 'linear probe, nearest neighbours, few labels, rank'],
         ['jepa probe ijepa_vith14/ imagenet/ --json', 'a Hugging Face model on other images'],
         ['jepa probe runs/vjepa videos/ --clips 2 --views 3', 'as V-JEPA is evaluated'],
-    .option('--locate', 'also where the moving object of a clip is and what it does, from its tokens')
-    .option('--anticipate', 'also where it will be, from what was seen and what the predictor makes of it')
+        ['jepa probe runs/vjepa --locate --anticipate', 'boxes, and what comes next, where both are known'],
       ),
     )
     .action(async (encoder: string, data: string | undefined, options) =>
@@ -226,7 +234,6 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     );
 
   jepa
-        ['jepa probe runs/vjepa --locate --anticipate', 'boxes, and what comes next, where both are known'],
     .command('finetune')
     .description('train the whole encoder with labels; against the frozen one and random weights')
     .argument('<encoder>', ENCODER)

@@ -1,17 +1,17 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
 import { float32 } from '../base/tensor.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
-import { formatFixed } from '../report/format.js';
+import { formatBytes, formatFixed, formatNumber } from '../report/format.js';
 import { writeReport } from '../report/index.js';
 import { looksOf } from '../report/live.js';
 import { createEngine } from '../runtime/index.js';
 import { openWorldRun, type WorldRun } from '../train/world-node.js';
 import { greedyBehaviour, randomBehaviour, usualBehaviour } from '../world/collect.js';
 import { worldCalled } from '../world/envs/index.js';
-import { openBatch, type World } from '../world/envs/world.js';
+import { type FactorSettings, openBatch, type World } from '../world/envs/world.js';
 import { worldEpisodes } from '../world/episodes.js';
 import type { LatentWorld, Objective } from '../world/latent.js';
 import { placesAlong, probeStates, type RolloutErrors, rolloutErrors, type StateProbe } from '../world/measure.js';
@@ -20,18 +20,28 @@ import { normLimit } from '../world/planning/sampling.js';
 import {
   behaviourActor,
   type PlanningOptions,
-  type Played,
   planningActor,
   play,
   type SuccessRate,
   successOf,
   type Thought,
 } from '../world/play.js';
+import {
+  cutShort,
+  type FactorSuccess,
+  type Shift,
+  type ShiftSuccess,
+  shiftsOf,
+  successByFactor,
+} from '../world/variation.js';
+import { stateWidth } from '../world/world-model.js';
 import { factorsOf, usage } from './collect.js';
 import { catchInterrupts } from './interrupt.js';
-import { bold, dim, notice, print, printJson, stages, table } from './output.js';
-import { planReport, type Remembered } from './plan-report.js';
-import { createRoom } from './room.js';
+import { notice, print, printJson, stages } from './output.js';
+import { writeFilm } from './plan-film.js';
+import { filmOf, planReport, type Remembered } from './plan-report.js';
+import { planText } from './plan-text.js';
+import { createRoom, type Room } from './room.js';
 
 export interface PlanCommandOptions {
   readonly env?: string;
@@ -45,11 +55,14 @@ export interface PlanCommandOptions {
   readonly iterations: number;
   readonly std: number;
   readonly limit?: number;
+  readonly repeat: number;
   readonly replan: number;
   readonly warmStart: boolean;
   readonly distance?: Objective['distance'];
   readonly cost: Objective['time'];
   readonly factor?: readonly string[];
+  /** Episodes in every changed world. */
+  readonly shifts?: number;
   readonly out?: string;
   readonly workers?: number;
   readonly json?: boolean;
@@ -57,22 +70,39 @@ export interface PlanCommandOptions {
 
 /** Steps that rollouts are compared with the truth. */
 const DEPTH = 32;
-/** Episodes whose thoughts are kept for the report. */
+/** Episodes whose thoughts are kept for the report, and those of the film. */
 const SHOWN = 12;
+const FILMED = 6;
+/** Episodes that fit into memory side by side, and states of all of them. */
+const MOST_EPISODES = 2000;
+const MOST_STATES = 2 ** 22;
 
 /** What stands in `result.json` of a planning evaluation. */
 export interface PlanResult {
   readonly run: string;
   readonly step: number;
   readonly env: string;
+  /** Factors of the world that were set; null was drawn for every episode. */
+  readonly set: FactorSettings;
   readonly episodes: number;
+  /** Steps an episode, fewer than asked for where it was interrupted: everything is about those. */
   readonly steps: number;
+  readonly stepsAsked: number;
+  readonly interrupted: boolean;
   readonly seed: number;
   readonly planner: Readonly<Record<string, unknown>>;
   readonly success: SuccessRate;
   readonly everReached: number;
   readonly meanDistance: number;
   readonly floors: Readonly<Record<'random' | 'greedy', SuccessRate>>;
+  /** Success by what differs between episodes; the floor is the greedy one. */
+  readonly factors: readonly FactorSuccess[];
+  /** Success with one factor at a time shifted, and that of as many episodes of the world as it is. */
+  readonly shifted?: {
+    readonly episodes: number;
+    readonly usual: Omit<ShiftSuccess, keyof Shift>;
+    readonly worlds: readonly ShiftSuccess[];
+  };
   /** Milliseconds: of one plan for one environment alone, the same for each action it is used for, and of an action of many side by side. */
   readonly time: { readonly plan: number; readonly action: number; readonly actionSideBySide: number };
   readonly probe: { readonly r2: number; readonly rmse: number; readonly r2PerNumber: readonly number[] };
@@ -87,98 +117,172 @@ export async function plan(path: string, options: PlanCommandOptions): Promise<v
   const env = options.env ?? ownWorld(run);
   const world = usage(() => worldCalled(env));
   const planning = usage(() => settings(run, world, options));
-  const factors = factorsOf(options.factor);
+  const factors = factorsOf(world, options.factor);
+  const steps = options.steps ?? world.steps;
+  if (episodes > MOST_EPISODES || episodes * (steps + 1) > MOST_STATES)
+    throw new UsageError(
+      `${formatFixed(episodes, 0)} episodes of ${formatFixed(steps, 0)} steps are more than are kept in memory; at most ${formatFixed(Math.min(MOST_EPISODES, Math.floor(MOST_STATES / (steps + 1))), 0)} of these at a time, others with another --seed`,
+    );
+  const alone = openBatch(world, { count: 1, seed, factors });
   const out = options.out ?? join(path, `plan-${env}`);
+  const made = withFileErrors('create', out, () => mkdirSync(out, { recursive: true }));
+  let written = false;
   const started = performance.now();
   const stage = stages();
-  const interrupts = catchInterrupts(() => notice('stopping after this step; Ctrl-C again leaves at once'));
+  let room: Room | undefined;
+  const interrupts = catchInterrupts(() => {
+    const what = 'stopping after this step; Ctrl-C again leaves at once';
+    if (room) return room.log(what);
+    stage.end();
+    notice(what);
+  });
+  const { signal } = interrupts;
   const engine = await createEngine({ backend: run.config.train.backend, workers: options.workers });
   try {
     const model = await run.open(engine);
     stage.show('where things are, told from states');
     const probe = await probeOf(model, run, env);
+    signal.throwIfAborted();
     stage.show(`predictions ${DEPTH} steps ahead`);
     const rollout = await rolloutOf(model, run, env, probe);
+    signal.throwIfAborted();
 
     stage.show('floors: random and greedy actions');
-    const floor = (behaviour: Parameters<typeof behaviourActor>[0]): Promise<Played> =>
-      play(world, behaviourActor(behaviour, seed), { episodes, seed, steps: options.steps, factors });
-    const random = await floor(randomBehaviour());
-    const greedy = await floor(greedyBehaviour(run.facts.episodes?.longest));
+    const common = { seed, steps, factors };
+    const greedyBy = () => behaviourActor(greedyBehaviour(run.facts.episodes?.longest), seed);
+    const wholly = {
+      random: await play(world, behaviourActor(randomBehaviour(), seed), { ...common, episodes }),
+      greedy: await play(world, greedyBy(), { ...common, episodes }),
+    };
 
     stage.show('compiling the planner');
     const remembered: Remembered[] = [];
-    let thought: Thought | undefined;
+    let isRemembering = true;
     const actor = await planningActor(model, {
       ...planning,
       seed,
       onThought: (seen) => {
-        thought = seen;
-        remembered.push({ time: seen.time, places: placesOf(seen, probe, Math.min(SHOWN, episodes)) });
+        if (isRemembering)
+          remembered.push({ time: seen.time, places: placesOf(seen, probe, Math.min(SHOWN, episodes)) });
       },
     });
-    const alone = openBatch(world, { count: 1, seed, factors });
     const planTime = await actor.latency(alone);
+    signal.throwIfAborted();
     stage.end();
-    const steps = options.steps ?? world.steps;
-    const room = createRoom({ stream: process.stderr, world, ...looksOf(process.stderr, process.env) });
+    room = createRoom({ stream: process.stderr, world, ...looksOf(process.stderr, process.env) });
     const began = performance.now();
     const played = await play(world, actor, {
+      ...common,
       episodes,
-      seed,
-      steps: options.steps,
-      factors,
-      signal: interrupts.signal,
+      signal,
       onStep: (time, batch) =>
-        room.show({
+        room?.show({
           time,
           steps,
           batch,
-          imagined: thought && remembered.at(-1)?.places[0],
+          imagined: remembered.at(-1)?.places[0],
           secondsLeft: ((performance.now() - began) / 1000 / time) * (steps - time),
         }),
     });
     room.end();
+    room = undefined;
+    if (played.steps === 0) signal.throwIfAborted();
+
+    isRemembering = false;
+    const shifts = options.shifts && !signal.aborted ? shiftsOf(world, factors) : [];
+    const worlds: ShiftSuccess[] = [];
+    for (const [i, { factor, value }] of shifts.entries()) {
+      const what = `changed world ${i + 1} of ${shifts.length}: ${factor} ${formatNumber(value)}`;
+      stage.show(what);
+      const shifted = { ...common, episodes: options.shifts as number, factors: { ...factors, [factor]: value } };
+      const floor = await play(world, greedyBy(), shifted);
+      const onStep = (time: number): void => stage.update(`${what}, step ${time}/${steps}`);
+      const reached = await play(world, actor, { ...shifted, signal, onStep });
+      // Half an episode is no measurement.
+      if (signal.aborted) break;
+      worlds.push({ factor, value, success: successOf(reached.episodes), floor: successOf(floor.episodes) });
+    }
     await actor.close();
     await model.close();
-    if (interrupts.signal.aborted) {
-      notice(`interrupted after ${played.steps} of ${steps} steps; nothing was written`);
-      process.exitCode = 130;
-      return;
-    }
+
+    const floors = {
+      random: cutShort(world, wholly.random.episodes, played.steps),
+      greedy: cutShort(world, wholly.greedy.episodes, played.steps),
+    };
+    const first = options.shifts ? Math.min(options.shifts, episodes) : 0;
     const result: PlanResult = {
       run: path,
       step: run.step,
       env,
+      set: factors,
       episodes,
       steps: played.steps,
+      stepsAsked: steps,
+      interrupted: signal.aborted,
       seed,
       planner: described(planning),
       success: successOf(played.episodes),
       everReached: played.episodes.filter(({ everReached }) => everReached).length / episodes,
       meanDistance: played.episodes.reduce((sum, { distance }) => sum + distance, 0) / episodes,
-      floors: { random: successOf(random.episodes), greedy: successOf(greedy.episodes) },
+      floors: { random: successOf(floors.random), greedy: successOf(floors.greedy) },
+      factors: successByFactor(world, factors, played.episodes, floors.greedy),
+      ...(worlds.length > 0 && {
+        shifted: {
+          episodes: options.shifts as number,
+          usual: {
+            success: successOf(played.episodes.slice(0, first)),
+            floor: successOf(floors.greedy.slice(0, first)),
+          },
+          worlds,
+        },
+      }),
       time: {
         plan: planTime,
-        action: planTime / planning.replan,
+        action: planTime / planning.replan / (planning.repeat ?? 1),
         actionSideBySide: (1000 * played.seconds) / played.steps / episodes,
       },
       probe: { r2: probe.r2, rmse: probe.rmse, r2PerNumber: probe.r2PerNumber },
       rollout,
       seconds: (performance.now() - started) / 1000,
     };
-    stage.show('writing the report');
-    withFileErrors('create', out, () => mkdirSync(out, { recursive: true }));
-    const pages = await planReport({ result, world, played, floors: { random, greedy }, remembered, shown: SHOWN });
-    await writeReport(join(out, 'report.html'), pages);
+    stage.show('drawing the episodes');
+    const films = await writeFilm(out, filmOf(world, played, remembered, Math.min(FILMED, episodes)), notice);
+    const results = { path: 'result.json', what: 'the same in numbers' };
+    const report = planReport({
+      ...{ result, world, played, greedy: floors.greedy, remembered },
+      shown: SHOWN,
+      files: [...films, results],
+    });
+    await writeReport(join(out, 'report.html'), report);
     writeFileAtomic(join(out, 'result.json'), `${JSON.stringify(result, null, 2)}\n`);
+    written = true;
     stage.end();
+    const about = { path: 'report.html', what: 'the report: episodes, imagined paths, errors by depth' };
     if (json) printJson({ folder: out, ...result });
-    else show(result, out);
+    else
+      print(
+        planText(
+          result,
+          [about, ...films, results].map((file) => ({ ...file, path: join(out, file.path) })),
+        ),
+      );
+    if (!signal.aborted) return;
+    notice(
+      played.steps < steps
+        ? `interrupted after ${played.steps} of ${steps} steps; what is told is of those`
+        : `interrupted; ${worlds.length} of ${shifts.length} changed worlds were measured, everything else is complete`,
+    );
+    process.exitCode = 130;
+  } catch (error) {
+    if (!signal.aborted || error !== signal.reason) throw error;
+    stage.end();
+    notice('interrupted before the first step; nothing was written');
+    process.exitCode = 130;
   } finally {
     stage.end();
     interrupts.release();
     await engine.close();
+    if (made && !written) rmSync(made, { recursive: true, force: true });
   }
 }
 
@@ -190,6 +294,8 @@ function ownWorld({ config, folder }: WorldRun): string {
 
 /** Of sampling planners a tenth of the plans is kept. */
 const ELITES = 0.1;
+/** Imagined states of one search: 1 GiB. */
+const MOST_NUMBERS = 2 ** 28;
 
 function settings(
   { method, facts, folder }: WorldRun,
@@ -206,18 +312,25 @@ function settings(
     throw new UsageError(
       `${folder}: the model observes [${observation.join(', ')}], ${world.name} shows [${shown.join(', ')}]`,
     );
-  const { planner, samples, horizon, iterations, std, replan, warmStart, cost } = options;
+  if (world.goal === 0) throw new UsageError(`${world.name} has no goals that could be planned for`);
+  const { planner, samples, horizon, iterations, std, repeat, replan, warmStart, cost } = options;
   const distance = options.distance ?? (method.config.distance ? 'learned' : 'latent');
   if (distance === 'learned' && !method.config.distance)
     throw new UsageError(
       `${folder}: this model learned no distance; use --distance latent, or train with method.distance`,
     );
   if (!(replan >= 1 && replan <= horizon))
-    throw new UsageError(`--replan ${replan}: a plan has ${horizon} actions; give 1 to ${horizon}`);
+    throw new UsageError(`--replan ${replan}: a plan has ${horizon} actions; give 1 to ${horizon}, or --horizon too`);
   const elites = options.elites ?? Math.max(2, Math.round(ELITES * samples));
-  if (!(samples >= 2 && elites >= 1 && elites <= samples))
+  const fewest = planner === 'cem' || planner === 'icem' ? 2 : 1;
+  if (!(samples >= 2 && elites >= fewest && elites <= samples))
     throw new UsageError(
-      `${elites} elites of ${samples} samples: give 2 samples or more, and no more elites than samples`,
+      `${elites} elites of ${samples} samples: give 2 samples or more, ${fewest} elites or more, and no more elites than samples`,
+    );
+  const numbers = samples * (horizon * repeat + 1) * stateWidth(method.config.encoder);
+  if (numbers > MOST_NUMBERS)
+    throw new UsageError(
+      `${samples} samples of ${horizon * repeat} steps are ${formatBytes(4 * numbers)} of imagined states; ${formatBytes(4 * MOST_NUMBERS)} are the most: lower --samples, --horizon or --repeat`,
     );
   return {
     method: planner,
@@ -230,6 +343,7 @@ function settings(
     limit: normLimit(options.limit ?? longest),
     ...(planner === 'icem' && { keptElites: Math.max(1, Math.round(elites / 4)) }),
     objective: { distance, time: cost },
+    repeat,
     replan,
     warmStart,
   };
@@ -268,43 +382,4 @@ function placesOf({ paths }: Thought, probe: StateProbe, count: number): number[
       Array.from(places.subarray((i * times + t) * numbers, (i * times + t + 1) * numbers)),
     ),
   );
-}
-
-function show(result: PlanResult, out: string): void {
-  const { env, episodes, planner, success, floors, time, probe, rollout, everReached, meanDistance } = result;
-  const percent = (share: number): string => formatFixed(100 * share, 1);
-  const row = (name: string, { rate, interval: [low, high] }: SuccessRate): string[] => [
-    name,
-    `${percent(rate)} %`,
-    `${percent(low)} to ${percent(high)}`,
-  ];
-  print(`${bold(env)}  ${episodes} episodes of ${result.steps} steps\n`);
-  print(
-    table(
-      [
-        ['goal reached at the end', '', '95 % interval'],
-        row(
-          `${planner.method}, horizon ${planner.horizon}, ${planner.samples} samples x ${planner.iterations}`,
-          success,
-        ),
-        row('greedy: straight to the goal', floors.greedy),
-        row('random actions', floors.random),
-      ],
-      [1, 2],
-    ),
-  );
-  print(
-    `\n${formatFixed(time.action, 1)} ms an action (${formatFixed(time.plan, 0)} ms a plan), ${formatFixed(time.actionSideBySide, 1)} ms with ${episodes} episodes side by side`,
-  );
-  print(`reached at any time ${percent(everReached)} %, mean distance in the end ${formatFixed(meanDistance, 1)}`);
-  const { place } = rollout;
-  const at = (depth: number): string =>
-    place
-      ? `${formatFixed(place.model[depth - 1], 1)} after ${depth}`
-      : `${formatFixed(rollout.latent.model[depth - 1], 2)} after ${depth}`;
-  print(
-    `where things are: R2 ${formatFixed(probe.r2, 3)}, error ${formatFixed(probe.rmse, 2)}; imagined: error ${[1, 8, 16, DEPTH].map(at).join(', ')} steps`,
-  );
-  print(dim(`\n${join(out, 'report.html')}  the report: episodes, imagined paths, errors by depth`));
-  print(dim(`${join(out, 'result.json')}  the same in numbers`));
 }

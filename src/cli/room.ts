@@ -1,10 +1,21 @@
 import { formatClock, formatFixed } from '../report/format.js';
-import { type Colors, liveBlock, type Piece, PLAIN, type ProgressStream, REDRAW } from '../report/live.js';
+import {
+  type Colors,
+  joined,
+  liveBlock,
+  type Piece,
+  PLAIN,
+  type ProgressStream,
+  painted,
+  REDRAW,
+} from '../report/live.js';
 import type { Batch, World } from '../world/envs/world.js';
 
 /** A live view of planning: the first episode as a small drawing on a terminal, a line now and then elsewhere. */
 export interface Room {
   show(update: RoomUpdate): void;
+  /** Prints a line that stays, above the drawing. */
+  log(line: string): void;
   end(): void;
 }
 
@@ -18,7 +29,8 @@ export interface RoomUpdate {
 }
 
 export interface RoomOptions {
-  readonly stream: ProgressStream;
+  /** With the lines of the terminal, where it is one. */
+  readonly stream: ProgressStream & { readonly rows?: number };
   readonly world: World;
   readonly live: boolean;
   readonly colors: Colors;
@@ -29,19 +41,43 @@ const ACROSS = 34;
 
 export function createRoom({ stream, world, live, colors }: RoomOptions): Room {
   const block = liveBlock(stream);
-  let shownAt = performance.now() - (live ? REDRAW : 0);
+  let shownAt = Number.NEGATIVE_INFINITY;
+  let lines: Piece[] = [];
   return {
     show(update) {
       const isLast = update.time === update.steps;
       if (performance.now() - shownAt < (live ? REDRAW : PLAIN) && !isLast) return;
       shownAt = performance.now();
       const status = statusOf(update);
-      if (live) block.draw([...drawing(world, update, colors), [status, colors.dim(status)]]);
-      else stream.write(`${status}\n`);
+      if (!live) {
+        stream.write(`${status}\n`);
+        return;
+      }
+      const picture = drawing(world, update, colors);
+      // What does not fit on the screen cannot be drawn over.
+      const fits = block.room() >= ACROSS && picture.length + 2 < (stream.rows ?? Number.POSITIVE_INFINITY);
+      const about = fits && picture.length > 0 ? [joined(legendOf(update, colors), block.room())] : [];
+      lines = [
+        ...(fits ? picture : []),
+        ...about,
+        [status.slice(0, block.room()), colors.dim(status.slice(0, block.room()))],
+      ];
+      block.draw(lines);
+    },
+    log(line) {
+      if (live && lines.length > 0) block.draw(lines, line);
+      else stream.write(`${line}\n`);
     },
     end: () => block.end(),
   };
 }
+
+const legendOf = ({ imagined, batch }: RoomUpdate, { dim, red, green, cyan }: Colors): Piece[] => [
+  painted(`episode 1 of ${batch.count}:`, dim),
+  painted('● now', red),
+  painted('◎ goal', green),
+  ...(imagined ? [painted('· imagined', cyan)] : []),
+];
 
 function statusOf({ time, steps, batch, secondsLeft }: RoomUpdate): string {
   const { successes } = batch.outcome();

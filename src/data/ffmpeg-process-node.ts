@@ -59,6 +59,8 @@ export interface RunLimits {
   readonly where: string;
   /** Seconds without output after which a program is given up. */
   readonly seconds: number;
+  /** What cannot be done with it where the program fails; `decoded` by default. */
+  readonly done?: string;
 }
 
 /**
@@ -68,7 +70,7 @@ export interface RunLimits {
 export async function* outputOf(
   program: string,
   args: readonly string[],
-  { what, where, seconds }: RunLimits,
+  { what, where, seconds, done = 'decoded' }: RunLimits,
 ): AsyncGenerator<Buffer, void> {
   const child = start(program, args);
   const failed = new Promise<never>((_, reject) => {
@@ -97,12 +99,12 @@ export async function* outputOf(
   failed.catch(() => undefined);
   try {
     for (;;) {
-      const { done, value } = await limited(pieces.next());
-      if (done) break;
-      yield value;
+      const piece = await limited(pieces.next());
+      if (piece.done) break;
+      yield piece.value;
     }
     const code = await limited(ended);
-    if (code !== 0) throw new JepaError(`${where}: the ${what} cannot be decoded (${firstLine(complaints)})`);
+    if (code !== 0) throw new JepaError(`${where}: the ${what} cannot be ${done} (${firstLine(complaints)})`);
   } finally {
     child.kill('SIGKILL');
     child.stdout.destroy();

@@ -238,26 +238,63 @@ export interface PlanBar {
   readonly interval: readonly [low: number, high: number];
 }
 
-/** An episode as it is drawn; paths are in pixels of the picture. */
+/** Success where something has a certain value, per cent, with that of the floor in the same episodes. */
+export interface PlanGroup {
+  /** The value or range of values. */
+  readonly values: string;
+  readonly episodes: number;
+  readonly planner: PlanBar;
+  readonly floor: PlanBar;
+}
+
+/** Success by what differs between episodes, or between worlds. */
+export interface PlanFactor {
+  readonly name: string;
+  readonly groups: readonly PlanGroup[];
+}
+
+/** A way over a picture, in its pixels. */
+export type DrawnPath = readonly (readonly [x: number, y: number])[];
+
+/** An episode as it is drawn. */
 export interface DrawnEpisode {
   readonly name: string;
   readonly success: boolean;
   /** From the goal in the end. */
   readonly distance: number;
-  readonly picture: RawImage;
-  readonly path: readonly (readonly [x: number, y: number])[];
-  readonly goal: readonly [x: number, y: number];
+  /** Some moments of it with their names; the first is the ground of the paths. */
+  readonly pictures: readonly { readonly name: string; readonly picture: RawImage }[];
+  /** Where the world can tell where in its pictures something moves. */
+  readonly paths?: DrawnPaths;
+}
+
+export interface DrawnPaths {
+  /** One place a step. */
+  readonly path: DrawnPath;
+  readonly goal: DrawnPath[number];
   /** The path of a floor. */
-  readonly other: DrawnEpisode['path'];
-  /** What the planner imagined at some times. */
-  readonly imagined: readonly DrawnEpisode['path'][];
+  readonly other: DrawnPath;
+  /** What the planner imagined, and the step at which it did. */
+  readonly imagined: readonly { readonly time: number; readonly path: DrawnPath }[];
 }
 
 /** How a planner did. */
 export interface PlanReport {
   /** The first is the planner's, the others are floors. */
   readonly bars: readonly PlanBar[];
+  /** By what differs between these episodes. */
+  readonly factors: readonly PlanFactor[];
+  /** The same task in worlds that differ from what was learned. */
+  readonly shifts?: readonly PlanFactor[];
   readonly episodes: readonly DrawnEpisode[];
-  /** Errors of predictions by depth. */
-  readonly rollout: { readonly unit: string; readonly model: Trace; readonly shuffled: Trace; readonly still: Trace };
+  readonly rollouts: readonly PlanRollout[];
+}
+
+/** Errors of predictions by depth: of the model, of the model told the actions of others, of standing still. */
+export interface PlanRollout {
+  readonly name: string;
+  readonly unit: string;
+  readonly model: Trace;
+  readonly shuffled: Trace;
+  readonly still: Trace;
 }

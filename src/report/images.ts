@@ -5,9 +5,13 @@ import { centreBox, resizeBytes } from '../data/resample.js';
 /** Pictures up to this side keep their exact pixels (PNG); larger ones are photographs for all we know (WebP). */
 const LOSSLESS_SIDE = 64;
 
-/** An image as a data URI, its longer side reduced to `side` pixels. Channels: 1 grey, 2 the first, 3 and more RGB. */
-export async function dataUri(image: RawImage, side = 192): Promise<string> {
-  return encode(reduce(displayable(image), side / Math.max(image.width, image.height)), 80);
+/**
+ * An image as a data URI, its longer side reduced to `side` pixels. Channels: 1 grey, 2 the first, 3 and more RGB. Drawings are
+ * coded without loss whatever their size.
+ */
+export async function dataUri(image: RawImage, side = 192, isDrawing = false): Promise<string> {
+  const reduced = reduce(displayable(image), side / Math.max(image.width, image.height));
+  return encode(reduced, 80, isDrawing || isSmall(reduced));
 }
 
 async function encode(image: RawImage, quality: number, lossless = isSmall(image)): Promise<string> {

@@ -10,7 +10,7 @@ import type { Collected, Section } from './section.js';
 import { livedSection, replaySection } from './section-life.js';
 import { maskSection } from './section-masks.js';
 import { attentionSection, featureSection, mapSection, neighbourSection, viewSection } from './section-pictures.js';
-import { episodeSection, rolloutSection, successSection } from './section-plans.js';
+import { episodeSection, factorSection, rolloutSection, shiftSection, successSection } from './section-plans.js';
 import { classSection, probeSection } from './section-results.js';
 import { configurationSection, curveSection, nextSection, timingSection } from './section-run.js';
 import { STYLE } from './style.js';
@@ -23,6 +23,8 @@ const SECTIONS: readonly SectionOf[] = [
   livedSection,
   replaySection,
   successSection,
+  factorSection,
+  shiftSection,
   episodeSection,
   rolloutSection,
   probeSection,

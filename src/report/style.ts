@@ -87,6 +87,7 @@ svg .back{fill:var(--tint)}
 .bars b{font-weight:600}
 .card>.bars{margin-top:10px}
 .probes{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,2.2fr);gap:20px 30px;align-items:center}
+.even>.bars{grid-template-columns:150px minmax(0,1fr) 58px}
 .probes .delta{font-size:13px;color:var(--good);font-weight:600}
 .probes .less{color:var(--bad)}
 .tiles{display:flex;flex-wrap:wrap;gap:8px}

@@ -14,4 +14,5 @@ export * from './planning/planner.js';
 export * from './planning/sampling.js';
 export * from './play.js';
 export * from './surprise.js';
+export * from './variation.js';
 export * from './world-model.js';

@@ -140,7 +140,7 @@ export function behaviourActor(behaviour: Behaviour, seed: number): Actor {
 
 export interface PlanningOptions extends SamplingOptions {
   readonly objective: Objective;
-  /** Actions that are carried out before the next plan. */
+  /** Actions of a plan that are carried out (each for `repeat` steps) before the next plan. */
   readonly replan: number;
   /** The rest of a plan starts the next one. */
   readonly warmStart: boolean;
@@ -162,7 +162,7 @@ const MOST_NUMBERS = 2 ** 25;
 
 /** Plans in the model's states: the frame is encoded once, the search is a few graph executions for all environments. */
 export async function planningActor(model: LatentWorld, options: PlanningOptions): Promise<PlanningActor> {
-  const { horizon, samples, replan, warmStart, onThought } = options;
+  const { horizon, samples, repeat = 1, replan, warmStart, onThought } = options;
   const { engine, state, method, width } = model;
   const { actions } = method.config;
   if (!(replan >= 1 && replan <= horizon))
@@ -171,7 +171,7 @@ export async function planningActor(model: LatentWorld, options: PlanningOptions
     );
   const planner = await openPlanner(engine, state, planningModel(method, options.objective), options);
   const random = createRandom(options.seed, 'planner');
-  const atOnce = Math.max(1, Math.floor(MOST_NUMBERS / (samples * (horizon + 1) * width)));
+  const atOnce = Math.max(1, Math.floor(MOST_NUMBERS / (samples * (horizon * repeat + 1) * width)));
   const spent = { plans: 0, seconds: 0 };
   const part = (
     { shape: [, ...size], data }: HostTensor<'float32'>,
@@ -216,16 +216,18 @@ export async function planningActor(model: LatentWorld, options: PlanningOptions
         goals = await model.encode(observeGoals(model, batch));
         seen = batch;
         run = controller<number>(
-          { count: batch.count, width: actions, horizon, receding: replan, block: 1, warmStart, history: 1 },
+          { count: batch.count, width: actions, horizon, receding: replan, block: repeat, warmStart, history: 1 },
           async ({ envs, start }) => {
             const began = performance.now();
             const states = part(await model.encode(observe(model, seen as Batch)), envs);
-            const first = start && float32([envs.length, horizon, actions], padded(start, horizon * actions));
-            const plans = await search(states, part(goals as HostTensor<'float32'>, envs), first);
+            const rest = start?.map((row) => released(row, repeat, actions));
+            const first = rest && float32([envs.length, horizon, actions], padded(rest, horizon * actions));
+            const plans = held(await search(states, part(goals as HostTensor<'float32'>, envs), first), repeat);
             spent.plans += envs.length;
             spent.seconds += (performance.now() - began) / 1000;
             onThought?.({ time: now, paths: await model.imagine(states, plans) });
-            return envs.map((_, i) => plans.data.subarray(i * horizon * actions, (i + 1) * horizon * actions));
+            const size = horizon * repeat * actions;
+            return envs.map((_, i) => plans.data.subarray(i * size, (i + 1) * size));
           },
         );
       }
@@ -248,6 +250,24 @@ export async function planningActor(model: LatentWorld, options: PlanningOptions
     },
     close: () => planner.close(),
   };
+}
+
+/** Plans [envs, horizon, numbers] with every action held: [envs, horizon * repeat, numbers]. */
+function held({ shape: [envs, horizon, numbers], data }: HostTensor<'float32'>, repeat: number): HostTensor<'float32'> {
+  const out = new Float32Array(data.length * repeat);
+  for (let step = 0; step < envs * horizon * repeat; step++) {
+    const from = Math.floor(step / repeat) * numbers;
+    out.set(data.subarray(from, from + numbers), step * numbers);
+  }
+  return float32([envs, horizon * repeat, numbers], out);
+}
+
+/** The other way: of actions that are each held, every one once. */
+function released(row: ArrayLike<number>, repeat: number, numbers: number): Float32Array {
+  return Float32Array.from(
+    { length: row.length / repeat },
+    (_, i) => row[Math.floor(i / numbers) * repeat * numbers + (i % numbers)],
+  );
 }
 
 function padded(rows: readonly ArrayLike<number>[], size: number): Float32Array {

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import sharp from 'sharp';
 import { openEpisodes } from '../../src/hub/episodes-node.js';
-import { folder, jepa } from './command.js';
+import { folder, jepa, start } from './command.js';
 
 test('collect writes episodes, train learns from the file, plan reaches for goals with it', async () => {
   const collected = await jepa(
@@ -48,17 +49,42 @@ train: { batchSize: 6, steps: 4, diagnoseEvery: 4, workers: 2 }
   const { states } = JSON.parse(trained.stdout);
   assert.ok(states.r2 <= 1 && states.rmse > 0 && states.random.rmse > 0);
 
-  const search = ['--horizon', '3', '--samples', '4', '--iterations', '1', '--steps', '4', '--replan', '2'];
+  const search = ['--horizon', '3', '--samples', '4', '--iterations', '1', '--steps', '8', '--replan', '2'];
+  search.push('--repeat', '2', '--shifts', '2', '--factor', 'dot size=1', 'dot brightness=1', 'wall half=draw');
   const planned = await jepa('plan', 'run', '--env', 'two-rooms', '--episodes', '3', ...search, '--json');
   assert.equal(planned.code, 0, planned.stderr);
   const result = JSON.parse(planned.stdout);
   assert.equal(result.success.episodes, 3);
   assert.ok(result.floors.random && result.floors.greedy && result.time.action > 0);
   assert.equal(result.planner.objective.distance, 'latent');
+  assert.deepEqual([result.planner.repeat, result.steps, result.interrupted], [2, 8, false]);
+  // A plan serves for 2 actions of 2 steps each.
+  assert.ok(Math.abs(result.time.action - result.time.plan / 4) < 1e-9);
+  assert.deepEqual(
+    result.factors.map(({ factor }: { factor: string }) => factor),
+    ['start to goal', 'wall', 'door', 'wall half'],
+  );
+  for (const { groups } of result.factors)
+    assert.equal(
+      groups.reduce((sum: number, { success }: { success: { episodes: number } }) => sum + success.episodes, 0),
+      3,
+    );
+  assert.equal(result.shifted.usual.success.episodes, 2);
+  assert.deepEqual(
+    result.shifted.worlds.map(({ factor, value }: { factor: string; value: number }) => [factor, value]),
+    [
+      ['door half', 2],
+      ['door half', 8],
+      ['swapped channels', 1],
+    ],
+  );
   assert.deepEqual(JSON.parse(readFileSync(join(folder, 'run', 'plan-two-rooms', 'result.json'), 'utf8')).seed, 0);
   const page = readFileSync(join(folder, 'run', 'plan-two-rooms', 'report.html'), 'utf8');
-  for (const part of ['Goals reached', 'Episodes', 'How far it sees', '<animateMotion'])
+  for (const part of ['Goals reached', 'What makes it harder', 'In changed worlds', 'How far it sees', 'episodes.gif'])
     assert.ok(page.includes(part), part);
+  const film = await sharp(join(folder, 'run', 'plan-two-rooms', 'episodes.gif'), { animated: true }).metadata();
+  // Three cells of 3 x 65 pixels with gaps of 8 around them, one frame a step.
+  assert.deepEqual([film.format, film.width, film.pageHeight, film.pages, film.loop], ['gif', 618, 212, 9, 0]);
 
   const mistakes: readonly (readonly [args: readonly string[], code: number, message: RegExp])[] = [
     [['plan', 'run'], 2, /learned from walks\.npz, which names no world; name one with --env/],
@@ -67,6 +93,16 @@ train: { batchSize: 6, steps: 4, diagnoseEvery: 4, workers: 2 }
     [['plan', 'run', '--env', 'two-rooms', '--distance', 'learned'], 2, /learned no distance; use --distance latent/],
     [['plan', 'run', '--env', 'two-rooms', '--replan', '99'], 2, /--replan 99: a plan has 30 actions/],
     [['plan', 'none'], 1, /none: no run here/],
+    [['plan', 'run', '--env', 'two-rooms', '--episodes', '0'], 2, /above 0/],
+    [['plan', 'run', '--env', 'two-rooms', '--episodes', '3000'], 2, /at most 2,000 of these at a time/],
+    [['plan', 'run', '--env', 'two-rooms', '--samples', '100000000'], 2, /lower --samples, --horizon or --repeat/],
+    [['plan', 'run', '--env', 'two-rooms', '--elites', '1'], 2, /1 elites of 64 samples: give .* 2 elites or more/],
+    [
+      ['plan', 'run', '--env', 'two-rooms', '--factor', 'dor=1'],
+      2,
+      /two-rooms has no factor "dor" to be set; it has "wall", "door", /,
+    ],
+    [['plan', 'run', '--env', 'two-rooms', '-o', 'world.yaml/plans'], 1, /cannot create world\.yaml\/plans/],
     [['plan', 'run', '--planner', 'magic'], 2, /Allowed choices are cem, icem, mppi, predictive, gradient/],
     [['collect', 'two-rooms', '-o', 'a.txt'], 2, /a\.txt: episodes are written to \.npz, \.h5 or \.hdf5/],
     [
@@ -75,7 +111,14 @@ train: { batchSize: 6, steps: 4, diagnoseEvery: 4, workers: 2 }
       /there is no "run"; there are random, held, greedy, walk/,
     ],
     [['collect', 'two-rooms', '-o', 'a.npz', '--factor', 'door'], 2, /factors are written name=value/],
-    [['collect', 'two-rooms', '-o', 'a.npz', '--factor', 'dor=1'], 2, /there is no factor "dor"/],
+    [['collect', 'two-rooms', '-o', 'a.npz', '--factor', 'dor=1'], 2, /no factor "dor" to be set/],
+    [
+      ['collect', 'point-maze-u', '-o', 'a.npz', '--factor', 'walls=3'],
+      2,
+      /no factor "walls" to be set; it has "radius"/,
+    ],
+    [['collect', 'two-rooms', '-o', 'no/a.npz'], 2, /no\/a\.npz: there is no folder no; make it/],
+    [['collect', 'two-rooms', '-o', 'a.npz', '--episodes', '9999999', '--no-pixels'], 2, /more than one file may hold/],
     [['collect', 'two-rooms', '-o', 'a.npz', '--steps', '500'], 2, /walks of 90 actions are over at step 90/],
   ];
   for (const [args, code, message] of mistakes) {
@@ -85,4 +128,27 @@ train: { batchSize: 6, steps: 4, diagnoseEvery: 4, workers: 2 }
     assert.match(outcome.stderr, /^error: /m);
   }
   assert.equal(existsSync(join(folder, 'a.npz')), false);
+});
+
+test('Ctrl-C keeps what was planned so far, told of the steps that were made', { timeout: 120_000 }, async () => {
+  const args = ['plan', 'run', '--env', 'two-rooms', '--episodes', '2', '--horizon', '2', '--samples', '2'];
+  const running = start([...args, '--iterations', '1', '--replan', '1', '--steps', '20000', '-o', 'cut', '--json']);
+  await running.until(/step \d+\/20000/);
+  running.child.kill('SIGINT');
+  const { code, stdout, stderr } = await running.outcome;
+  assert.equal(code, 130, stderr);
+  const told = JSON.parse(stdout);
+  assert.match(stderr, new RegExp(`interrupted after ${told.steps} of 20000 steps; what is told is of those`));
+  assert.ok(told.interrupted && told.steps > 0 && told.steps < 20000);
+  assert.equal(told.floors.greedy.episodes, 2);
+  assert.deepEqual(JSON.parse(readFileSync(join(folder, 'cut', 'result.json'), 'utf8')).interrupted, true);
+  assert.match(readFileSync(join(folder, 'cut', 'report.html'), 'utf8'), /The evaluation was interrupted/);
+
+  const early = start([...args, '-o', 'early']);
+  await early.until(/where things are/);
+  early.child.kill('SIGINT');
+  const stopped = await early.outcome;
+  assert.equal(stopped.code, 130, stopped.stderr);
+  assert.match(stopped.stderr, /interrupted before the first step; nothing was written/);
+  assert.equal(existsSync(join(folder, 'early')), false);
 });

@@ -68,7 +68,10 @@ function randomBoxes(random: Random): Box[] {
 }
 
 const BOX_FACTORS: readonly Factor[] = Array.from({ length: MOST }, (_, i) =>
-  ['left', 'top', 'width', 'height'].map((name) => ({ name: `wall ${i} ${name}`, usual: 0, low: 0, high: MAZE_SIZE })),
+  ['left', 'top', 'width', 'height'].map((name) => ({
+    ...{ name: `wall ${i} ${name}`, usual: 0, low: 0, high: MAZE_SIZE },
+    own: true,
+  })),
 ).flat();
 
 const FIRST_BOX = 4;
@@ -92,7 +95,7 @@ export function pointMaze(kind: MazeKind): World {
       { name: 'radius', usual: RADIUS, low: 0.05, high: 0.3 },
       { name: 'speed', usual: 1, low: 0.5, high: 2 },
       { name: 'brightness', usual: 1, low: 0.4, high: 1 },
-      { name: 'walls', usual: 0, low: 0, high: MOST, whole: true },
+      { name: 'walls', usual: 0, low: 0, high: MOST, whole: true, own: true },
       ...BOX_FACTORS,
     ],
     picture: [3, PIXELS, PIXELS],

@@ -23,6 +23,8 @@ export interface Factor {
   readonly whole?: boolean;
   /** Drawn at every reset unless it is set (otherwise it keeps its usual value). */
   readonly drawn?: boolean;
+  /** The world itself sets it when an episode begins (the boxes of a maze); what it was set to is lost. */
+  readonly own?: boolean;
 }
 
 /**
