@@ -265,7 +265,6 @@ const methodSchema = z.discriminatedUnion('name', [
         groups: whole.default(8),
         potentials: whole.default(16),
         horizon: positive.default(100),
-        expectile: positive.max(0.5).default(0.1),
         weight: positive.default(5),
       })
       .nullable()
@@ -399,7 +398,7 @@ const dataSchema = z.discriminatedUnion('kind', [
     observe: z.enum(['pictures', 'states']).default('pictures'),
     /** Observations of a window. */
     frames: whole.default(17),
-    /** Single observations of the same episode, at any times, beside it: for a learned distance. */
+    /** Single observations beside it, of the same episode and of another in the same layout: for a learned distance. */
     moments: z.number().int().min(0).default(0),
     /** How observations become floats; by default the statistics of the training data are used. */
     scaling: z

@@ -1,5 +1,5 @@
-import { add, mul, relu, square, sub } from '../graph/ops/elementwise.js';
-import { concat, narrow, reshape } from '../graph/ops/move.js';
+import { add, div, mul, relu, softplus, square, sub } from '../graph/ops/elementwise.js';
+import { concat, expandDims, narrow, reshape } from '../graph/ops/move.js';
 import { max, mean } from '../graph/ops/reduce.js';
 import type { Tensor } from '../graph/tensor.js';
 import { reluStack, reluStackSpec } from '../nn/stacks.js';
@@ -8,10 +8,10 @@ import type { ModuleSpec, Weights } from '../nn/weights.js';
 /**
  * A learned distance between latent states: how many steps lead from one to the other. Straight distances of latents lead planners
  * against walls; this one goes round them. It is a quasimetric by its form (mean over groups of the largest rise of a potential:
- * the asymmetric part of Metric Residual Networks, Liu et al., arXiv 2208.08133), and learned in hindsight from how many steps lay
- * between two moments of an episode (dynamical distances, Hartikainen et al., arXiv 1907.08225). Episodes stray: of all the ways
- * that led from one state to another a low expectile counts (as in implicit Q-learning, Kostrikov et al., arXiv 2110.06169), so
- * that what is left is near the shortest. It needs neither rewards nor episodes that reach anything.
+ * the asymmetric part of Metric Residual Networks, Liu et al., arXiv 2208.08133), and learned as in quasimetric reinforcement
+ * learning (Wang et al., arXiv 2304.01203): states are pushed apart, as far as episodes allow. Where the paper bounds single steps
+ * alone, here any two moments of an episode are at most so far apart as they were in it, in hindsight: bounds of long ways need
+ * not be put together from those of short ones first. It needs neither rewards nor episodes that reach anything.
  */
 export interface DistanceConfig {
   /** Widths of the hidden layers. */
@@ -19,10 +19,8 @@ export interface DistanceConfig {
   /** Groups of potentials, and potentials of a group. */
   readonly groups: number;
   readonly potentials: number;
-  /** Steps between the farthest states, about: the scale of potentials and of errors. */
+  /** Steps from which on states are no longer pushed apart; the scale of potentials and of errors. */
   readonly horizon: number;
-  /** Between 0 and 0.5: how little an episode that took longer counts beside one that was faster. */
-  readonly expectile: number;
   /** Of the loss beside a world model's other terms. */
   readonly weight: number;
 }
@@ -45,22 +43,35 @@ export function potentialsOf(
 /** Steps from one state to another by their potentials, [..., groups, potentials] each (which broadcast): [...]. */
 export const stepsBetween = (from: Tensor, to: Tensor): Tensor => mean(max(relu(sub(from, to)), -1), -1);
 
+/** How sharply the push ends at the horizon, and the unit of errors: shares of the horizon. */
+const UNIT = 0.1;
+
+/** Weight of bounds on single steps beside those on moments, whose pairs are longer and of which there are more. */
+const STEP_WEIGHT = 5;
+
 /**
- * How far distances are from the steps that lay between moments: the expectile loss of potentials [batch, moments, groups,
- * potentials] at times [batch, moments] in rising order, over all pairs of them, errors in tenths of the horizon.
+ * The loss of potentials [batch, moments, groups, potentials] of an episode at times [batch, moments] in rising order, of those
+ * `elsewhere` in the same instance of the world (the same shape), and of a window of consecutive states `along` [batch, frames,
+ * groups, potentials].
  */
 export function distanceLoss(
-  potentials: Tensor,
+  own: Tensor,
   times: Tensor,
-  { horizon, expectile }: Pick<DistanceConfig, 'horizon' | 'expectile'>,
+  elsewhere: Tensor,
+  along: Tensor,
+  { horizon }: Pick<DistanceConfig, 'horizon'>,
 ): Tensor {
-  const moments = potentials.shape[1] as number;
-  const errors = Array.from({ length: moments - 1 }, (_, i) => {
-    const [first, rest] = [narrow(potentials, 1, i, 1), narrow(potentials, 1, i + 1, moments - 1 - i)];
-    const steps = sub(narrow(times, 1, i + 1, moments - 1 - i), narrow(times, 1, i, 1));
-    return sub(steps, stepsBetween(first, rest)); // [batch, moments after i]
+  const unit = UNIT * horizon;
+  const [moments, frames] = [own, along].map(({ shape }) => shape[1] as number);
+  const later = Array.from({ length: moments - 1 }, (_, i) => {
+    const after = (x: Tensor): Tensor => narrow(x, 1, i + 1, moments - 1 - i);
+    const taken = sub(after(times), narrow(times, 1, i, 1));
+    return sub(stepsBetween(narrow(own, 1, i, 1), after(own)), taken); // [batch, moments after i]
   });
-  const off = mul(concat(errors, 1), 10 / horizon);
-  const [slower, faster] = [relu(off), relu(mul(off, -1))];
-  return mean(add(mul(square(slower), expectile), mul(square(faster), 1 - expectile)));
+  const step = stepsBetween(narrow(along, 1, 0, frames - 1), narrow(along, 1, 1, frames - 1));
+  /** What distances are beyond their bounds. */
+  const excess = (beyond: Tensor): Tensor => mean(square(relu(div(beyond, unit))));
+  const apart = stepsBetween(expandDims(own, 2), expandDims(elsewhere, 1)); // [batch, moments, moments]
+  const push = mul(mean(softplus(div(sub(horizon, apart), unit))), UNIT);
+  return add(push, add(excess(concat(later, 1)), mul(excess(sub(step, 1)), STEP_WEIGHT)));
 }

@@ -1,5 +1,5 @@
 import { JepaError } from '../base/errors.js';
-import type { Random } from '../base/random.js';
+import { createRandom, type Random } from '../base/random.js';
 import { checkIndex, type SampleReader } from '../data/dataset.js';
 import {
   drawMoments,
@@ -64,9 +64,14 @@ function windowOf(options: WorldEpisodeOptions, index: number, random: Random | 
   const states = rows(episode.states, world.state.length);
   const times = drawMoments(steps + 1, moments, index, random);
   const width = world.state.length;
-  const single = new Float64Array(moments * width);
-  for (const [i, time] of times.entries())
-    single.set(episode.states.subarray(time * width, (time + 1) * width), i * width);
+  const mate = mateOf(episode, options, index, random);
+  const elsewhere = drawMoments(steps + 1, moments, index, random);
+  const single = Float64Array.from(
+    [
+      ...Array.from(times, (t) => episode.states.subarray(t * width, (t + 1) * width)),
+      ...Array.from(elsewhere, (t) => mate.states.subarray(t * width, (t + 1) * width)),
+    ].flatMap((state) => [...state]),
+  );
   return {
     observations: observed(world, states, episode, options),
     actions: Float32Array.from(rows(episode.actions, world.action.length)),
@@ -74,6 +79,21 @@ function windowOf(options: WorldEpisodeOptions, index: number, random: Random | 
     moments: observed(world, single, episode, options),
     times: Float32Array.from(times),
   };
+}
+
+/** Another episode of the same instance of the world; the same one where its instances are drawn anew every time. */
+function mateOf(
+  episode: Episode,
+  { world: name, behaviour: named, moments, steps = STEPS }: WorldEpisodeOptions,
+  index: number,
+  random: Random | undefined,
+): Episode {
+  if (moments === 0) return episode;
+  const { world, behaviour } = openCollection(name, named);
+  const factors = Object.fromEntries(world.factors.map(({ name: factor }, f) => [factor, episode.factors[f]]));
+  const seed = (random ?? createRandom(index, 'mate')).integer(2 ** 31);
+  const mate = runEpisode(world, behaviour, { steps, seed, factors }, 0);
+  return mate.factors.every((value, f) => value === episode.factors[f]) ? mate : episode;
 }
 
 function observed(

@@ -7,7 +7,7 @@ import { EB_QUADRATURE, randomDirections, sigreg } from '../energy/sigreg.js';
 import { mulDims } from '../graph/dims.js';
 import { add, div, mul, relu, square, sub } from '../graph/ops/elementwise.js';
 import { mseLoss } from '../graph/ops/losses.js';
-import { broadcastTo, concat, expandDims, narrow, reshape, stack, transpose } from '../graph/ops/move.js';
+import { broadcastTo, concat, expandDims, narrow, reshape, split, stack, transpose } from '../graph/ops/move.js';
 import { mean, min } from '../graph/ops/reduce.js';
 import { constant, input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import type { Encoder, Method, MethodBatch } from '../methods/method.js';
@@ -80,7 +80,7 @@ export interface WorldModelConfig {
   readonly actions: number;
   /** Observations of a window; the terms see them all. */
   readonly frames: number;
-  /** Single observations of the episode beside it, from which the distance is learned. */
+  /** Single observations of the episode beside it, and of another one, from which the distance is learned. */
   readonly moments: number;
   readonly encoder: StateEncoder;
   readonly predictor: StatePredictor;
@@ -227,7 +227,10 @@ export interface WorldModelInputs {
   readonly observations: Tensor;
   /** [batch, frames, numbers] */
   readonly actions: Tensor;
-  /** [batch, moments, ...observation]: other moments of the same episode, and [batch, moments] when they were. */
+  /**
+   * [batch, 2, moments, ...observation]: other moments of the same episode and of another one of the same instance of the world;
+   * [batch, moments] when those of the same episode were.
+   */
   readonly moments?: Tensor;
   readonly times?: Tensor;
   /** [width, slices] */
@@ -242,7 +245,7 @@ export function worldModelInputs(config: WorldModelConfig): WorldModelInputs {
     observations: input(OBSERVATIONS, ['batch', frames, ...observation]),
     actions: input(ACTIONS, ['batch', frames, actions]),
     ...(distance && {
-      moments: input(MOMENTS, ['batch', moments, ...observation]),
+      moments: input(MOMENTS, ['batch', 2, moments, ...observation]),
       times: input(TIMES, ['batch', moments]),
     }),
     ...(terms.sigreg > 0 && { directions: input(DIRECTIONS, [stateWidth(encoder), slices]) }),
@@ -330,9 +333,14 @@ export function worldModel(
   if (config.distance && modules.distance && moments && times) {
     const { distance } = config;
     const { weights } = modules.distance;
-    named.distance = scope('distance', () =>
-      distanceLoss(potentialsOf(encode(moments), weights, distance), times, distance),
-    );
+    named.distance = scope('distance', () => {
+      const single = reshape(moments, [batch, 2 * config.moments, ...config.observation]);
+      const [own, elsewhere] = split(potentialsOf(encode(single), weights, distance), 1, [
+        config.moments,
+        config.moments,
+      ]);
+      return distanceLoss(own, times, elsewhere, potentialsOf(states, weights, distance), distance);
+    });
     parts.push(mul(named.distance, distance.weight));
   }
   const along = (x: Tensor): Tensor => transpose(reshape(x, x.shape.slice(0, 3)), [0, 2, 1]);

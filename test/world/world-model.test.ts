@@ -9,8 +9,6 @@ import { type EpisodeDataset, episodeArrays } from '../../src/data/episodes/data
 import { channelStatistics, scale } from '../../src/data/episodes/scaling.js';
 import { createLoader } from '../../src/data/loader.js';
 import { spearman } from '../../src/eval/correlation.js';
-import { mul } from '../../src/graph/ops/elementwise.js';
-import { stack } from '../../src/graph/ops/move.js';
 import { input, type Tensor } from '../../src/graph/tensor.js';
 import { openEpisodes, writeEpisodes } from '../../src/hub/episodes-node.js';
 import { initialValues, makeModule } from '../../src/nn/weights.js';
@@ -64,7 +62,7 @@ describe('episodes as data', () => {
     assert.deepEqual([...(await set.read(1, random())).states], [...(await kept.read(1, random())).states]);
   });
 
-  it('moments are of the same episode, at the times that they tell', async () => {
+  it('moments are of the same episode, at the times that they tell, and of another in the same layout', async () => {
     const steps = 30;
     const options = { world: 'two-rooms', count: 4, steps, observe: 'states', seed: 5 } as const;
     const set = worldEpisodes({ ...options, frames: 3, moments: 8 });
@@ -73,6 +71,10 @@ describe('episodes as data', () => {
     for (let i = 0; i < 4; i++) {
       const { moments, times } = await set.read(i, createRandom(i));
       const { observations } = await whole.read(i);
+      const layout = observations.slice(2, width);
+      const others = moments.subarray(8 * width);
+      for (let m = 0; m < 8; m++) assert.deepEqual(others.slice(m * width + 2, (m + 1) * width), layout);
+      assert.notDeepEqual(moments.slice(0, 8 * width), others.slice());
       assert.equal(times.length, 8);
       for (const [m, time] of times.entries()) {
         assert.ok(m === 0 || time > times[m - 1]);
@@ -122,7 +124,7 @@ describe('episodes as data', () => {
       [
         ['observations', [2, 1, 5, 2, 65, 65]],
         ['actions', [2, 1, 5, 2]],
-        ['moments', [2, 1, 2, 2, 65, 65]],
+        ['moments', [2, 1, 2, 2, 2, 65, 65]],
         ['times', [2, 1, 2]],
       ],
     );
@@ -325,7 +327,7 @@ describe('floors', () => {
 });
 
 describe('a learned distance', () => {
-  const config: DistanceConfig = { hidden: [64], groups: 4, potentials: 8, horizon: 20, expectile: 0.1, weight: 1 };
+  const config: DistanceConfig = { hidden: [64], groups: 4, potentials: 8, horizon: 20, weight: 1 };
 
   it('is 0 for equal states, not negative, and knows no shorter ways round', async () => {
     const module = makeModule('d.', distanceSpec(3, config));
@@ -356,22 +358,20 @@ describe('a learned distance', () => {
     }
   });
 
-  it('is the expectile of the steps that ways took', async () => {
-    // One potential, which is the only parameter: ways of 10 and of 30 steps count 9 to 1 for the faster.
-    const height = input('height', ['batch', 1, 1]);
-    const times = input('times', ['batch', 2]);
-    const potentials = stack([height, mul(height, 0)], 1);
-    const loss = distanceLoss(potentials, times, { horizon: 100, expectile: 0.1 });
-    const program = await engine.compile({ name: 'expectile', outputs: { loss } }, await engine.createState([]));
-    const lossAt = async (distance: number): Promise<number> => {
-      const feeds = { height: float32([2, 1, 1], [distance, distance]), times: float32([2, 2], [0, 10, 0, 30]) };
-      return Number((await program.run(feeds)).outputs.loss.data[0]);
-    };
-    const losses = await Promise.all(Array.from({ length: 41 }, (_, distance) => lossAt(distance)));
+  it('is bounded by the steps that an episode took, and pushed apart elsewhere', async () => {
+    // One potential: an episode at heights 30, 12, 0 at times 0, 10, 40; two more elsewhere; a window of falls by 3 and 0.5.
+    const named = { own: [30, 12, 0], elsewhere: [5, 50, 31], along: [9, 6, 5.5] };
+    const [own, elsewhere, along] = Object.keys(named).map((name) => input(name, ['batch', 3, 1, 1]));
+    const loss = distanceLoss(own, input('times', ['batch', 3]), elsewhere, along, { horizon: 100 });
+    const program = await engine.compile({ name: 'bounds', outputs: { loss } }, await engine.createState([]));
+    const feeds = Object.entries(named).map(([name, heights]) => [name, float32([1, 3, 1, 1], heights)] as const);
+    const { outputs } = await program.run({ ...Object.fromEntries(feeds), times: float32([1, 3], [0, 10, 40]) });
     await program.close();
-    assert.equal(losses.indexOf(Math.min(...losses)), 12);
-    // (0.9 * 0.2^2 + 0.1 * 1.8^2) / 2, in tenths of 100 steps.
-    assert.ok(Math.abs(losses[12] - (0.9 * 0.2 ** 2 + 0.1 * 1.8 ** 2) / 2) < 1e-6);
+    // Falls of 18 in 10 steps, 30 in 40, 12 in 30; a fall of 3 in one step. All in tenths of 100 steps.
+    const bounds = 0.8 ** 2 / 3 + (5 * 0.2 ** 2) / 2;
+    const falls = named.own.flatMap((from) => named.elsewhere.map((to) => Math.max(0, from - to)));
+    const push = falls.reduce((sum, fall) => sum + (0.1 * Math.log1p(Math.exp((100 - fall) / 10))) / falls.length, 0);
+    assert.ok(Math.abs(Number(outputs.loss.data[0]) - push - bounds) < 1e-5);
   });
 
   it('finds the way round a wall from walks that stray', async () => {
@@ -426,23 +426,35 @@ describe('a learned distance', () => {
     const parameters = [...module.tensors.values()];
     const state = await engine.createState(parameters, initialValues(module, createRandom(2)));
     const potentials = (x: Tensor) => potentialsOf(x, module.weights, config);
-    const loss = distanceLoss(potentials(input('seen', ['batch', 6, 2])), input('times', ['batch', 6]), config);
+    const lengths = { own: 6, elsewhere: 6, along: 9 };
+    const [own, elsewhere, along] = Object.entries(lengths).map(([name, n]) =>
+      potentials(input(name, ['batch', n, 2])),
+    );
+    const loss = distanceLoss(own, input('times', ['batch', 6]), elsewhere, along, config);
     const update = { loss, rule: adam(), groups: [parameters], followers: [] };
     const program = await engine.compile({ name: 'distance', outputs: { loss }, update }, state);
     for (let step = 1; step <= 600; step++) {
-      const drawn = Array.from({ length: 64 }, () => ({
-        path: walk(),
-        times: random.permutation(17).subarray(0, 6).sort(),
-      }));
-      const seen = float32(
-        [64, 6, 2],
-        drawn.flatMap(({ path, times }) => places(Array.from(times, (t) => path[t]))),
-      );
+      const drawn = Array.from({ length: 64 }, () => {
+        const [path, other] = [walk(), walk()];
+        const times = random.permutation(17).subarray(0, 6).sort();
+        const first = random.integer(9);
+        return {
+          own: Array.from(times, (t) => path[t]),
+          elsewhere: Array.from({ length: 6 }, () => other[random.integer(17)]),
+          along: path.slice(first, first + 9),
+          times: [...times],
+        };
+      });
+      const feeds = Object.entries(lengths).map(([name, n]) => {
+        const rows = drawn.flatMap((one) => places(one[name as keyof typeof lengths]));
+        return [name, float32([64, n, 2], rows)] as const;
+      });
       const times = float32(
         [64, 6],
-        drawn.flatMap((one) => [...one.times]),
+        drawn.flatMap((one) => one.times),
       );
-      await program.run({ seen, times }, { step, groups: [{ lr: 5e-3, weightDecay: 0 }], momentum: 1 });
+      const numbers = { step, groups: [{ lr: 5e-3, weightDecay: 0 }], momentum: 1 };
+      await program.run({ ...Object.fromEntries(feeds), times }, numbers);
     }
     await program.close();
     const [from, to] = ['from', 'to'].map((name) => potentials(input(name, ['batch', 2])));

@@ -11,9 +11,12 @@ export interface EpisodeWindow {
   readonly actions: Float32Array;
   /** [frames, numbers]: where things were, for probes alone. */
   readonly states: Float32Array;
-  /** [moments, ...observation]: at other times of the same episode, in their order. */
+  /**
+   * [2, moments, ...observation]: at other times of the same episode, in their order, and of another episode of the same instance
+   * of the world (the same layout), where there is one.
+   */
   readonly moments: Uint8Array | Float32Array;
-  /** [moments]: when these were, in steps. */
+  /** [moments]: when the first of these were, in steps. */
   readonly times: Float32Array;
 }
 
@@ -73,12 +76,17 @@ interface Options {
   readonly shape: EpisodeShape;
   readonly lengths: readonly number[];
   readonly offsets: readonly number[];
+  /** For each episode the episodes of the same instance of the world, itself among them. */
+  readonly instances: readonly (readonly number[])[];
   readonly observations: Uint8Array | Float32Array;
   readonly actions: Float32Array;
   readonly states: Float32Array;
 }
 
-/** A data set of episodes held in memory. Throws a `JepaError` that names what is missing or too short. */
+/**
+ * A data set of episodes held in memory. Episodes with equal `factors` are of the same instance of the world; without that column
+ * every episode is on its own. Throws a `JepaError` that names what is missing or too short.
+ */
 export function episodeArrays(
   name: string,
   { lengths, offsets, columns }: EpisodeColumnsInMemory,
@@ -104,6 +112,13 @@ export function episodeArrays(
     throw new JepaError(
       `${name}: episode ${short} has ${lengths[short]} observations, a window needs ${frames}; set data.frames lower`,
     );
+  const keys = offsets.map((offset, i) => {
+    if (!factors) return String(i);
+    const width = sizeOf(factors.shape.slice(1));
+    return factors.data.slice(offset * width, (offset + 1) * width).join();
+  });
+  const groups = new Map<string, number[]>();
+  for (const [i, key] of keys.entries()) groups.set(key, [...(groups.get(key) ?? []), i]);
   const shape: EpisodeShape = {
     frames,
     moments,
@@ -116,6 +131,7 @@ export function episodeArrays(
     shape,
     lengths,
     offsets,
+    instances: keys.map((key) => groups.get(key) as number[]),
     observations: seen.dtype === 'uint8' ? shared(seen.data) : seen.data,
     actions: action.data,
     states: state.data,
@@ -158,18 +174,19 @@ function withFactors(
 }
 
 function windowOf(options: Options, index: number, random: Random | undefined): EpisodeWindow {
-  const { shape, lengths, offsets, observations, actions, states } = options;
+  const { shape, lengths, offsets, instances, observations, actions, states } = options;
   const { frames, moments } = shape;
   const size = sizeOf(shape.observation);
   const first = offsets[index] + windowStart(lengths[index], frames, index, random);
   const rows = <T extends Uint8Array | Float32Array>(table: T, width: number): T =>
     table.subarray(first * width, (first + frames) * width) as T;
   const times = drawMoments(lengths[index], moments, index, random);
-  const seen = new (observations.constructor as typeof Float32Array)(moments * size);
-  for (const [i, time] of times.entries()) {
-    const row = offsets[index] + time;
-    seen.set(observations.subarray(row * size, (row + 1) * size), i * size);
-  }
+  const draws = random ?? createRandom(index, 'mate');
+  const mate = instances[index][draws.integer(instances[index].length)];
+  const elsewhere = drawMoments(lengths[mate], moments, mate, random);
+  const seen = new (observations.constructor as typeof Float32Array)(2 * moments * size);
+  const picked = [...Array.from(times, (t) => offsets[index] + t), ...Array.from(elsewhere, (t) => offsets[mate] + t)];
+  for (const [i, row] of picked.entries()) seen.set(observations.subarray(row * size, (row + 1) * size), i * size);
   return {
     observations: rows(observations, size),
     actions: rows(actions, shape.action),

@@ -19,7 +19,7 @@ export interface EpisodePlan extends EpisodeInput {
   readonly shape: EpisodeShape;
 }
 
-/** Fields: observations [frames, ...], actions [frames, numbers], moments [moments, ...], times [moments],
+/** Fields: observations [frames, ...], actions [frames, numbers], moments [2, moments, ...], times [moments],
  * states [frames, numbers told]. */
 export const OBSERVATIONS = 'observations';
 export const ACTIONS = 'actions';
@@ -60,7 +60,7 @@ export function episodePreparation({ part, scaling, shape, told }: EpisodePlan):
     fields: [
       field(OBSERVATIONS, frames, ...observation),
       field(ACTIONS, frames, action),
-      ...(moments > 0 ? [field(MOMENTS, moments, ...observation), field(TIMES, moments)] : []),
+      ...(moments > 0 ? [field(MOMENTS, 2, moments, ...observation), field(TIMES, moments)] : []),
       ...(told ? [field(STATES, frames, told.mean.length)] : []),
     ],
     prepare(window, _, [seen, actions, ...more]) {
