@@ -141,7 +141,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
   jepa
     .command('collect')
     .description('run a behaviour in a world and keep what happened')
-    .argument('<env>', 'two-rooms, wall, point-maze-u, push-t, pendulum, ...')
+    .argument('<env>', 'two-rooms, wall, point-maze-u, push-t, pendulum, ... (all of them: docs/planning.md)')
     .requiredOption('-o, --out <file>', 'where to write: .npz, .h5 or .hdf5')
     .option('--episodes <number>', 'episodes', count, 100)
     .option('--steps <number>', 'actions of an episode', count, 90)
@@ -177,7 +177,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .option('--samples <number>', 'plans of an iteration', count, 64)
     .option('--iterations <number>', 'iterations of a search', count, 6)
     .option('--elites <number>', 'plans that are kept (default: a tenth)', count)
-    .option('--std <number>', 'spread of the first plans', positive, 1.5)
+    .option('--std <number>', 'spread of the first plans (default: five sixths of the longest action)', positive)
     .option('--limit <number>', 'longest action (default: that of the training data)', positive)
     .option('--repeat <number>', 'steps that every action of a plan is held for', count, 1)
     .option('--replan <number>', 'actions of a plan that are carried out before the next plan', count, 4)

@@ -201,6 +201,7 @@ export function* filmOf(
           imagined: thought?.places[i].map((seen) => place(seen)) ?? [],
           goal: place(goalState(world, episode)),
         },
+        goal: place ? undefined : pictureOf(world, goalState(world, episode), episode.factors),
         success: world.reached(state, episode.goal, episode.factors).success,
       };
     });

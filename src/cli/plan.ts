@@ -53,7 +53,7 @@ export interface PlanCommandOptions {
   readonly samples: number;
   readonly elites?: number;
   readonly iterations: number;
-  readonly std: number;
+  readonly std?: number;
   readonly limit?: number;
   readonly repeat: number;
   readonly replan: number;
@@ -294,6 +294,8 @@ function ownWorld({ config, folder }: WorldRun): string {
 
 /** Of sampling planners a tenth of the plans is kept. */
 const ELITES = 0.1;
+/** First spread of plans, in lengths of the longest action. */
+const SPREAD = 5 / 6;
 /** Imagined states of one search: 1 GiB. */
 const MOST_NUMBERS = 2 ** 28;
 
@@ -313,7 +315,9 @@ function settings(
       `${folder}: the model observes [${observation.join(', ')}], ${world.name} shows [${shown.join(', ')}]`,
     );
   if (world.goal === 0) throw new UsageError(`${world.name} has no goals that could be planned for`);
-  const { planner, samples, horizon, iterations, std, repeat, replan, warmStart, cost } = options;
+  const { planner, samples, horizon, iterations, repeat, replan, warmStart, cost } = options;
+  // Plans beyond what the model has seen are guesses.
+  const furthest = options.limit ?? longest;
   const distance = options.distance ?? (method.config.distance ? 'learned' : 'latent');
   if (distance === 'learned' && !method.config.distance)
     throw new UsageError(
@@ -338,9 +342,8 @@ function settings(
     samples,
     elites,
     iterations,
-    std,
-    // Plans beyond what the model has seen are guesses.
-    limit: normLimit(options.limit ?? longest),
+    std: options.std ?? SPREAD * furthest,
+    limit: normLimit(furthest),
     ...(planner === 'icem' && { keptElites: Math.max(1, Math.round(elites / 4)) }),
     objective: { distance, time: cost },
     repeat,
