@@ -265,7 +265,7 @@ const methodSchema = z.discriminatedUnion('name', [
         groups: whole.default(8),
         potentials: whole.default(16),
         horizon: positive.default(100),
-        weight: positive.default(5),
+        weight: positive.default(10),
       })
       .nullable()
       .default(null),

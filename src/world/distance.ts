@@ -46,32 +46,25 @@ export const stepsBetween = (from: Tensor, to: Tensor): Tensor => mean(max(relu(
 /** How sharply the push ends at the horizon, and the unit of errors: shares of the horizon. */
 const UNIT = 0.1;
 
-/** Weight of bounds on single steps beside those on moments, whose pairs are longer and of which there are more. */
-const STEP_WEIGHT = 5;
-
 /**
- * The loss of potentials [batch, moments, groups, potentials] of an episode at times [batch, moments] in rising order, of those
- * `elsewhere` in the same instance of the world (the same shape), and of a window of consecutive states `along` [batch, frames,
- * groups, potentials].
+ * The loss of potentials [batch, moments, groups, potentials] of an episode at times [batch, moments] in rising order, and of those
+ * `elsewhere` in the same instance of the world (the same shape).
  */
 export function distanceLoss(
   own: Tensor,
   times: Tensor,
   elsewhere: Tensor,
-  along: Tensor,
   { horizon }: Pick<DistanceConfig, 'horizon'>,
 ): Tensor {
   const unit = UNIT * horizon;
-  const [moments, frames] = [own, along].map(({ shape }) => shape[1] as number);
+  const moments = own.shape[1] as number;
   const later = Array.from({ length: moments - 1 }, (_, i) => {
     const after = (x: Tensor): Tensor => narrow(x, 1, i + 1, moments - 1 - i);
     const taken = sub(after(times), narrow(times, 1, i, 1));
     return sub(stepsBetween(narrow(own, 1, i, 1), after(own)), taken); // [batch, moments after i]
   });
-  const step = stepsBetween(narrow(along, 1, 0, frames - 1), narrow(along, 1, 1, frames - 1));
-  /** What distances are beyond their bounds. */
-  const excess = (beyond: Tensor): Tensor => mean(square(relu(div(beyond, unit))));
+  const beyond = mean(square(relu(div(concat(later, 1), unit))));
   const apart = stepsBetween(expandDims(own, 2), expandDims(elsewhere, 1)); // [batch, moments, moments]
   const push = mul(mean(softplus(div(sub(horizon, apart), unit))), UNIT);
-  return add(push, add(excess(concat(later, 1)), mul(excess(sub(step, 1)), STEP_WEIGHT)));
+  return add(push, beyond);
 }

@@ -339,7 +339,7 @@ export function worldModel(
         config.moments,
         config.moments,
       ]);
-      return distanceLoss(own, times, elsewhere, potentialsOf(states, weights, distance), distance);
+      return distanceLoss(own, times, elsewhere, distance);
     });
     parts.push(mul(named.distance, distance.weight));
   }
