@@ -1,9 +1,9 @@
 import { JepaError } from '../base/errors.js';
 import { mulDims } from '../graph/dims.js';
 import { add, relu } from '../graph/ops/elementwise.js';
-import { windows } from '../graph/ops/gather-sum.js';
+import { convolveMap, type TokenMap } from '../graph/ops/map-convolution.js';
 import { reshape, transpose } from '../graph/ops/move.js';
-import { linear, matmul } from '../graph/ops/product.js';
+import { linear } from '../graph/ops/product.js';
 import { operatorError, scope, type Tensor } from '../graph/tensor.js';
 import { fillInit, norm, normSpec } from './transformer.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
@@ -104,11 +104,11 @@ export function convNet(images: Tensor, w: Weights, config: ConvNetConfig): Conv
     throw operatorError('convnet', `needs images [batch, ${config.channels}, ${config.imageSize.join(', ')}]`, images);
   }
   const pixels = transpose(reshape(images, [batch, channels, height * width]), [0, 2, 1]);
-  const stem: Map = scope('stem', () => {
+  const stem: TokenMap = scope('stem', () => {
     const { tokens, size } = convolve({ tokens: pixels, size: config.imageSize }, under(w, 'stem.'), 5, 2);
     return { tokens: relu(tokens), size };
   });
-  const stage = (map: Map, index: 0 | 1): Map => {
+  const stage = (map: TokenMap, index: 0 | 1): TokenMap => {
     const name = `stages.${index}`;
     return scope(name, () => {
       const { tokens, size } = convolve(map, under(w, `${name}.down.`), 3, 2);
@@ -125,24 +125,15 @@ export function convNet(images: Tensor, w: Weights, config: ConvNetConfig): Conv
   return { tokens, before, embedding: scope('head', () => linear(flat, w('head.weight'), w('head.bias'))) };
 }
 
-/** A channels-last map: tokens [batch, height * width, channels] and its [height, width]. */
-interface Map {
-  readonly tokens: Tensor;
-  readonly size: readonly [number, number];
-}
-
 /** x + mix(relu(conv(norm(x)))). */
-function residual({ tokens, size }: Map, w: Weights): Tensor {
+function residual({ tokens, size }: TokenMap, w: Weights): Tensor {
   const normed = { tokens: norm(tokens, under(w, 'norm.'), EPS), size };
   const inner = relu(convolve(normed, under(w, 'conv.'), 3, 1).tokens);
   return add(tokens, linear(inner, w('mix.weight'), w('mix.bias')));
 }
 
-/** Convolution with an odd kernel and padding kernel / 2, weight [kernel, kernel, in, out]: windows, then one product. */
-function convolve({ tokens, size }: Map, w: Weights, kernel: number, stride: number): Map {
-  const weight = w('weight');
-  const [, , into, out] = weight.shape as readonly number[];
-  const { patches, size: result } = windows(tokens, size, { kernel, stride, padding: (kernel - 1) / 2 });
-  const matrix = reshape(weight, [kernel * kernel * into, out]);
-  return { tokens: add(matmul(patches, matrix), w('bias')), size: result };
+/** Convolution with an odd kernel and padding kernel / 2, weight [kernel, kernel, in, out]. */
+function convolve(map: TokenMap, w: Weights, kernel: number, stride: number): TokenMap {
+  const { tokens, size } = convolveMap(map, w('weight'), { stride, padding: (kernel - 1) / 2 });
+  return { tokens: add(tokens, w('bias')), size };
 }

@@ -1,6 +1,7 @@
 import { type Dim, evaluateDim } from '../graph/dims.js';
 import { reachable } from '../graph/lower.js';
-import type { Node, Tensor } from '../graph/tensor.js';
+import { type TransformAttrs, transformAxisOperator } from '../graph/ops/transform-axis.js';
+import type { Node, Operator, Tensor } from '../graph/tensor.js';
 
 const BYTES = { float32: 4, int32: 4, bool: 1 } as const;
 
@@ -19,6 +20,9 @@ function nodeFlops(node: Node, symbols: ReadonlyMap<string, number>): number {
     return 2 * size(out.shape) * size([inner]);
   }
   if (node.op.name === 'conv') return 2 * size(out.shape) * size(node.inputs[1].shape.slice(1));
+  if (node.op === (transformAxisOperator as Operator)) {
+    return 2 * size(out.shape) * (node.attrs as TransformAttrs).matrix.shape[1];
+  }
   return 0;
 }
 

@@ -41,6 +41,11 @@ interface LoadedProgram {
   readonly parameters: Values;
   readonly gradients: Values;
   readonly update: LoadedUpdate | null;
+  /**
+   * What phases handed on in the last run and the shapes of its inputs: with the same shapes the values go to the same
+   * memory, as fresh memory costs more than what is written to it.
+   */
+  carried: { readonly shapes: string; readonly values: Values };
   /** Opened when a slice is first worked on in pieces. */
   adding?: Session;
   /** With a thread for every worker, for a batch that has no slice for each; opened when there first is one. */
@@ -141,7 +146,14 @@ async function load(id: number, definition: ProgramDefinition): Promise<void> {
     };
     for (const g of definition.gradients) gradients.set(g.name, slice(update.gradients[index], g.offset, g.shape));
   }
-  programs.set(id, { definition, sessions, parameters, gradients, update });
+  programs.set(id, {
+    definition,
+    sessions,
+    parameters,
+    gradients,
+    update,
+    carried: { shapes: '', values: new Map() },
+  });
 }
 
 async function run(request: RunRequest): Promise<RunReply> {
@@ -152,7 +164,10 @@ async function run(request: RunRequest): Promise<RunReply> {
   const outputBuffer = viewOf(request.outputBlock);
   const values: Values = new Map(program.parameters);
   if (definition.phases.length > 1) {
-    if (mine.count > 0) placeFeeds(program, request, mine, values);
+    if (mine.count > 0) {
+      placeFeeds(program, request, mine, values);
+      keepMemory(program, request, mine);
+    }
     for (let p = 0; p < definition.phases.length; p++) {
       const phase = definition.phases[p];
       if (mine.count > 0) await runPhase(program, p, values);
@@ -268,21 +283,31 @@ function placeFeeds(
   if (whole in definition.types) values.set(whole, tensor('bool', new Uint8Array(request.batch), [request.batch]));
 }
 
+/** Forgets the memory of what phases handed on, if that has other sizes now. */
+function keepMemory(program: LoadedProgram, { feeds, batch }: RunRequest, { count: rows }: Rows): void {
+  const shapes = [rows, batch, ...Object.values(feeds).map(({ shape }) => shape.join())].join(' ');
+  if (program.carried.shapes !== shapes) program.carried = { shapes, values: new Map() };
+}
+
 async function runPhase(
   program: LoadedProgram,
   p: number,
   values: Values,
   { adding, alone }: { readonly adding?: Session; readonly alone?: Session } = {},
 ): Promise<void> {
-  const { definition, gradients } = program;
+  const { definition, gradients, carried } = program;
   const phase = adding && definition.adding ? definition.adding : definition.phases[p];
   const feeds: Record<string, Tensor> = {};
   for (const name of phase.inputs)
     feeds[name] = (values.get(name) ?? gradients.get(name.slice(PREVIOUS.length))) as Tensor;
   const fetches: Record<string, Tensor | null> = {};
-  for (const name of phase.outputs) fetches[name] = gradients.get(name) ?? null;
+  for (const name of phase.outputs) fetches[name] = gradients.get(name) ?? carried.values.get(name) ?? null;
   const results = await (adding ?? alone ?? program.sessions[p]).run(feeds as never, fetches as never);
-  for (const name of phase.outputs) values.set(name, results[name] as unknown as Tensor);
+  for (const name of phase.outputs) {
+    const result = results[name] as unknown as Tensor;
+    values.set(name, result);
+    if (definition.phases.length > 1) carried.values.set(name, result);
+  }
 }
 
 function exchange(phase: PhaseDefinition, request: RunRequest, values: Values, { types }: ProgramDefinition): void {

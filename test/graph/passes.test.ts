@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { createRandom } from '../../src/base/random.js';
 import { float32, type HostTensor, sizeOf } from '../../src/base/tensor.js';
 import { gradients } from '../../src/graph/autodiff.js';
 import * as g from '../../src/graph/index.js';
 import { reachable } from '../../src/graph/lower.js';
 import { windows } from '../../src/graph/ops/gather-sum.js';
+import { convolveMap } from '../../src/graph/ops/map-convolution.js';
 import { absorbTransposes } from '../../src/graph/passes/absorb-transposes.js';
 import { adjointWindows } from '../../src/graph/passes/adjoint-windows.js';
 import { shareCommon } from '../../src/graph/passes/cse.js';
+import { cutPhases } from '../../src/graph/passes/phases.js';
+import { shardGraph } from '../../src/graph/passes/shard.js';
+import { countFlops } from '../../src/runtime/cost.js';
 import { evaluate } from '../../src/runtime/evaluate.js';
 
 const values = (shape: readonly number[], seed: number): HostTensor<'float32'> =>
@@ -67,6 +72,8 @@ describe('convolutions over channels-last maps', () => {
     { size: [7, 7], into: 9, out: 4, kernel: 3, stride: 1 },
     { size: [4, 4], into: 8, out: 3, kernel: 3, stride: 1 },
     { size: [6, 5], into: 8, out: 2, kernel: 3, stride: 2 },
+    { size: [7, 3], into: 10, out: 3, kernel: 5, stride: 2 },
+    { size: [9, 8], into: 8, out: 3, kernel: 3, stride: 3 },
     { size: [9, 8], into: 1, out: 3, kernel: 5, stride: 2 },
     { size: [3, 4], into: 2, out: 2, kernel: 1, stride: 1 },
   ] as const;
@@ -102,6 +109,75 @@ describe('convolutions over channels-last maps', () => {
       }
     });
   }
+});
+
+describe('convolutions with few products', () => {
+  const [into, out] = [64, 72];
+  for (const size of [
+    [7, 7],
+    [4, 4],
+    [3, 5],
+    [9, 6],
+  ] as const) {
+    it(`${size.join(' x ')}: as by definition, with fewer products, in slices of the batch without an exchange`, async () => {
+      const positions = size[0] * size[1];
+      const shapes = { x: [2, positions, into], w: [3, 3, into, out] };
+      const [x, w] = [g.input('x', ['batch', positions, into]), g.input('w', shapes.w)];
+      const { tokens: y } = convolveMap({ tokens: x, size }, w, { stride: 1, padding: 1 });
+      const random = createRandom(1);
+      const draw = (shape: readonly number[]): HostTensor<'float32'> => {
+        const data = new Float32Array(sizeOf(shape));
+        random.fillNormal(data);
+        return { dtype: 'float32', shape, data };
+      };
+      const cotangent = draw([1, positions, out]);
+      const loss = g.sum(g.mul(y, g.constant(cotangent)));
+      const outputs = [y, ...(gradients(loss, [x, w]) as g.Tensor[])];
+      const [xs, ws] = [draw(shapes.x), draw(shapes.w)];
+      const expected = convolution(xs, ws, (at) => cotangent.data[at % (positions * out)], size, 1);
+      const got = await evaluate(
+        { y, dx: outputs[1], dw: outputs[2] },
+        new Map([
+          [x, xs],
+          [w, ws],
+        ]),
+      );
+      for (const what of ['y', 'dx', 'dw'] as const) {
+        const largest = expected[what].reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+        const { data } = got[what] as HostTensor<'float32'>;
+        assert.equal(data.length, expected[what].length, what);
+        const worst = expected[what].reduce((most, value, i) => Math.max(most, Math.abs(data[i] - value)), 0);
+        assert.ok(worst < 5e-6 * largest, `${what}: off by ${worst} where the largest value is ${largest}`);
+      }
+      const batch = new Map([['batch', 64]]);
+      const direct = 3 * 2 * 9 * into * out * positions * 64;
+      const done = countFlops(outputs, batch);
+      assert.ok(done < 0.65 * direct, `${done / direct} of the operations of windows`);
+      const { exchanges, placements } = shardGraph(outputs, 'batch');
+      assert.deepEqual([exchanges.length, ...placements], [0, 0, 0, 'partial']);
+    });
+  }
+});
+
+describe('values of several phases', () => {
+  it('views, copies of tokens and what is made of parameters alone are made again, the rest is handed on', () => {
+    const x = g.input('x', ['batch', 6, 8]);
+    const weight = g.parameter('w', [8, 8]);
+    const hidden = g.exp(g.matmul(x, g.square(weight)));
+    const { patches } = windows(hidden, [2, 3], { kernel: 3, stride: 1, padding: 1 });
+    const mean = g.mean(g.reshape(hidden, ['batch', 48]), 0);
+    const moved = g.add(patches, g.reshape(g.mean(mean), [1, 1, 1]));
+    const last = g.add(
+      g.matmul(g.reshape(moved, ['batch', 6 * 72]), g.constant(values([6 * 72, 48], 1))),
+      g.reshape(hidden, ['batch', 48]),
+    );
+    const result = g.add(g.sum(last), g.sum(g.square(weight)));
+    const { outputs, exchanges } = shardGraph(shareCommon([result]), 'batch');
+    const phases = cutPhases(outputs, exchanges);
+    assert.equal(phases.length, 2);
+    const carried = phases[1].carriedIn.map((t) => t.node.op.name).filter((name) => name !== 'exchange');
+    assert.deepEqual(carried, ['exp']);
+  });
 });
 
 describe('transposes of product inputs', () => {

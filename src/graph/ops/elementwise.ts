@@ -345,7 +345,7 @@ export const ceil = unary('ceil', 'Ceil', flat);
 /** Nearest integer, halves to even. */
 export const round = unary('round', 'Round', flat);
 /** max(x, 0); gradient 0 at 0. */
-export const relu = unary('relu', 'Relu', (g, x) => mul(g, positive(x)));
+export const relu = unary('relu', 'Relu', (g, _, y) => mul(g, positive(y)));
 
 /** x * x */
 export const square = (x: Tensor): Tensor => mul(x, x);

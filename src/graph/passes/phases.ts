@@ -1,4 +1,6 @@
 import { reachable } from '../lower.js';
+import { gatherSumOperator, type Places } from '../ops/gather-sum.js';
+import { reshapeOperator } from '../ops/move.js';
 import {
   constantOperator,
   inputOperator,
@@ -21,6 +23,14 @@ export interface Phase {
 }
 
 /**
+ * Views, and tokens at other places: every phase that reads such a value makes it again, as handing it on would take memory
+ * and more time.
+ */
+const isCopy = (node: Node): boolean =>
+  node.op === (reshapeOperator as Operator) ||
+  (node.op === (gatherSumOperator as Operator) && (node as Node<{ places: Places }>).attrs.places.terms === 1);
+
+/**
  * Cuts a graph at its exchanges. What an exchange needs is computed as early as it can be, everything else in the last
  * phase, so that little has to be carried over.
  */
@@ -41,17 +51,27 @@ export function cutPhases(outputs: readonly Tensor[], exchanges: readonly Tensor
   const early = new Set(reachable(used));
   const phaseOf = (node: Node): number => (early.has(node) ? (earliest.get(node) as number) : count - 1);
 
-  // Constants and leaves cost nothing: every phase has its own.
-  const free = (node: Node): boolean =>
+  // Leaves cost nothing, and what is made of parameters alone is little work: every phase has its own.
+  const leaf = (node: Node): boolean =>
     node.op === (constantOperator as Operator) ||
     node.op === (inputOperator as Operator) ||
     node.op === (parameterOperator as Operator) ||
     node.op.name === 'size';
+  const weights = new Set<Node>();
+  for (const node of order) {
+    const made = node.inputs.length > 0 && !isExchange(node) && node.inputs.every((t) => weights.has(t.node));
+    if (made || (leaf(node) && node.op !== (inputOperator as Operator))) weights.add(node);
+  }
+  const free = (node: Node): boolean => leaf(node) || weights.has(node);
 
   const carriedIn = Array.from({ length: count }, () => new Set<Tensor>());
   const produced = Array.from({ length: count }, () => new Set<Tensor>());
   const need = (t: Tensor, at: number): void => {
     if (free(t.node)) return;
+    if (isCopy(t.node)) {
+      need(t.node.inputs[0], at);
+      return;
+    }
     if (isExchange(t.node)) {
       carriedIn[at].add(t);
       return;
@@ -71,7 +91,7 @@ export function cutPhases(outputs: readonly Tensor[], exchanges: readonly Tensor
   }
 
   return Array.from({ length: count }, (_, phase) => ({
-    nodes: order.filter((node) => !isExchange(node) && (free(node) || phaseOf(node) === phase)),
+    nodes: order.filter((node) => !isExchange(node) && (free(node) || isCopy(node) || phaseOf(node) === phase)),
     carriedIn: [...carriedIn[phase]],
     produced: [...produced[phase]],
     exchanges: used

@@ -190,6 +190,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   take_along_axis: along(({ axis }: { axis: number }) => axis),
   batched_gather: (_, [x, index]) => (x.placement === 0 && index.placement === 0 ? 0 : undefined),
   batched_scatter_add: (_, [grad, index]) => (grad.placement === 0 && index.placement === 0 ? 0 : undefined),
+  transform_axis: (node, [x]) => (x.placement === (node.attrs as { axis: number }).axis ? undefined : x.placement),
   gather_sum: (_, [x]) => (x.placement === 'partial' ? 'partial' : x.placement === 1 ? undefined : x.placement),
   standardize: (node, [x]) =>
     isSliced(x.placement) && !(node.attrs as { axes: readonly number[] }).axes.includes(x.placement)
