@@ -170,6 +170,6 @@ export function rolloutSection({ plans }: ReportData, page: Collected): Section 
     id: 'imagination',
     title: 'How far it sees',
     lead: 'Error of predictions from one observation and the actions that followed, on held-out episodes, against the same model told the actions of other episodes, and against nothing moving. A model that uses its actions stays below both.',
-    body: html`<div class="pair">${figures}</div>`,
+    body: html`<div class="grid">${figures}</div>`,
   };
 }
