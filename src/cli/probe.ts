@@ -147,8 +147,8 @@ function showForecasts({ future, trained, random }: ForecastScores): void {
   const number = (value: number): string => value.toPrecision(3);
   const percent = (score: Score | undefined): string[] => (score ? [formatFixed(100 * score.accuracy, 1)] : []);
   const classes = trained[0].classes !== undefined;
-  const head = ['moments ahead', 'error', 'of persistence'];
-  if (classes) head.push('% of prediction', 'of persistence', 'of random weights', 'of the future itself');
+  const head = ['moments ahead', 'error', 'error of persistence'];
+  if (classes) head.push('% right from the prediction', 'from persistence', 'from random weights', 'from the future');
   const rows = trained.map(({ moments, predicted, persisted, classes: found }, h) => [
     String(moments),
     number(predicted),

@@ -34,7 +34,7 @@ export function openWorldRun(path: string): WorldRun {
   const method = buildMethod(meta.config, meta.facts);
   if (!isWorldModel(method))
     throw new UsageError(
-      `${path}: this is a run of ${method.name}, which knows nothing of actions; plans need a world model`,
+      `${path}: this is a run of ${method.name}; plans need a world model, whose states are vectors: jepa train two-rooms`,
     );
   const { config, facts, step } = meta;
   const scaling = scalingOf(config, facts);
