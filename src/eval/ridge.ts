@@ -48,12 +48,18 @@ export function predictLinear({ weights, intercept }: LinearModel, x: Samples): 
 }
 
 export interface RegressionScores {
-  /** 1 - squared errors / squared deviations from the mean, for each output; and its mean. */
+  /**
+   * 1 - squared errors / squared deviations from the mean, for each output, and the mean of those. An output that is the same in all
+   * samples has none (NaN) and is left out of the mean.
+   */
   readonly r2PerOutput: Float64Array;
   readonly r2: number;
   /** Root of the mean squared error over all entries. */
   readonly rmse: number;
 }
+
+/** Spread of an output over its size below which it is rounding. */
+const ROUNDING = 1e-20;
 
 /** How well predictions [n, outputs] agree with the numbers of samples of the same shape. */
 export function regressionScores(predictions: Matrix, y: Samples): RegressionScores {
@@ -65,15 +71,19 @@ export function regressionScores(predictions: Matrix, y: Samples): RegressionSco
     );
   }
   const deviations = centred(targets).data;
-  const [errors, spreads] = [new Float64Array(columns), new Float64Array(columns)];
+  const [errors, spreads, sizes] = [0, 1, 2].map(() => new Float64Array(columns));
   for (let i = 0; i < targets.data.length; i++) {
     errors[i % columns] += (targets.data[i] - predictions.data[i]) ** 2;
     spreads[i % columns] += deviations[i] ** 2;
+    sizes[i % columns] += targets.data[i] ** 2;
   }
-  const r2PerOutput = errors.map((error, o) => 1 - error / spreads[o]);
+  const r2PerOutput = errors.map((error, o) =>
+    spreads[o] > ROUNDING * sizes[o] ? 1 - error / spreads[o] : Number.NaN,
+  );
+  const told = r2PerOutput.filter((value) => !Number.isNaN(value));
   return {
     r2PerOutput,
-    r2: r2PerOutput.reduce((sum, value) => sum + value, 0) / columns,
+    r2: told.reduce((sum, value) => sum + value, 0) / told.length,
     rmse: Math.sqrt(errors.reduce((sum, value) => sum + value, 0) / targets.data.length),
   };
 }
