@@ -304,7 +304,8 @@ async function runPhase(
   for (const name of phase.outputs) fetches[name] = gradients.get(name) ?? carried.values.get(name) ?? null;
   const results = await (adding ?? alone ?? program.sessions[p]).run(feeds as never, fetches as never);
   for (const name of phase.outputs) {
-    const result = results[name] as unknown as Tensor;
+    // The runtime writes to the memory it is given, but what it returns is a copy.
+    const result = fetches[name] ?? (results[name] as unknown as Tensor);
     values.set(name, result);
     if (definition.phases.length > 1) carried.values.set(name, result);
   }
