@@ -87,10 +87,13 @@ export function planReport({ result, world, played, greedy, remembered, shown, f
       ],
     },
     next: [
-      { what: 'More episodes, for a narrower interval', command: `jepa plan ${result.run} --episodes 200` },
+      {
+        what: 'More episodes, for a narrower interval',
+        command: `jepa plan ${result.run} --env ${env} --episodes 200`,
+      },
       ...(result.shifted
         ? []
-        : [{ what: 'How it does in changed worlds', command: `jepa plan ${result.run} --shifts 20` }]),
+        : [{ what: 'How it does in changed worlds', command: `jepa plan ${result.run} --env ${env} --shifts 20` }]),
     ],
     files,
     configuration: yamlText(result),

@@ -71,7 +71,7 @@ export async function episodeSection({ plans }: ReportData): Promise<Section | u
   return {
     id: 'episodes',
     title: 'Episodes',
-    lead: `${isDrawn ? 'The path that was taken, with a dot that moves along it; what the planner imagines at that moment, as a linear probe reads it from its states; and the path of going straight to the goal. ' : ''}Episodes that failed come first.`,
+    lead: `${isDrawn ? 'The path that was taken, with a dot that moves along it; what the planner imagines at that moment, as a linear probe reads it from its states; and the path of going straight to the goal.' : 'Moments of each episode, and what its goal looks like.'} Episodes that failed come first.`,
     body: html`${
       isDrawn &&
       legend([
@@ -147,7 +147,7 @@ async function strip(pictures: DrawnEpisode['pictures']): Promise<Html> {
   const tiles: Html[] = [];
   for (const { name, picture } of pictures)
     tiles.push(
-      html`<figure style="flex:1;min-width:0"><img alt="${name}" src="${await dataUri(picture, 192, true)}" style="width:100%"><figcaption class="note">${name}</figcaption></figure>`,
+      html`<figure style="flex:1;min-width:0"><img alt="${name}" src="${await dataUri(picture, 192, true)}" style="width:100%;outline:1px solid var(--line)"><figcaption class="note">${name}</figcaption></figure>`,
     );
   return html`<div style="display:flex;gap:6px;margin-top:8px">${tiles}</div>`;
 }
