@@ -76,6 +76,8 @@ export interface ActorOptions {
 export interface Actor {
   /** Mode 1. Throws without a policy. */
   react(state: Row, subgoal?: Row): { readonly action: Float64Array; readonly confidence: number };
+  /** By how much an act of Mode 1 would lower the energy below that of staying, as far as the world model knows. */
+  promise(state: Row, cost: CostModule, configuration: Configuration): number;
   /** Mode 2: proposes, simulates, evaluates and plans; acting is the agent's. */
   deliberate(state: Row, cost: CostModule, configuration: Configuration): Promise<Deliberation>;
   /** What is left of the last plan is forgotten (after a reset). */
@@ -103,14 +105,19 @@ export function createActor(options: ActorOptions): Actor {
     });
   }
 
+  const energyOf = (
+    states: readonly Float64Array[],
+    actions: readonly Float64Array[],
+    cost: CostModule,
+    c: Configuration,
+  ) => cost.ofCourse(states, actions, c.u, c.v, critics) + c.pull * towards(states, c.subgoal);
+
   /** Step 4: energy and violations of plans, over all latents: mean energy and risk, the worst violations. */
   async function judge(state: Row, plans: Plans, cost: CostModule, c: Configuration): Promise<Imagined[]> {
     const futures: Float64Array[][][] = [];
     for (const latent of latents) futures.push(await simulate(state, plans, latent));
     return plans.map((actions, i) => {
-      const energies = futures.map(
-        (of) => cost.ofCourse(of[i], actions, c.u, c.v, critics) + c.pull * towards(of[i], c.subgoal),
-      );
+      const energies = futures.map((of) => energyOf(of[i], actions, cost, c));
       const mean = energies.reduce((a, b) => a + b, 0) / energies.length;
       const spread = Math.sqrt(energies.reduce((total, e) => total + (e - mean) ** 2, 0) / energies.length);
       const worst = futures
@@ -120,12 +127,19 @@ export function createActor(options: ActorOptions): Actor {
     });
   }
 
+  function react(state: Row, subgoal?: Row): ReturnType<Policy['act']> {
+    if (!policy) throw new JepaError('actor: there is no policy to act by at once; distil one, or use mode 2');
+    return policy.act(state, subgoal);
+  }
+
   return {
     hasPolicy: policy !== undefined,
     model,
-    react(state, subgoal) {
-      if (!policy) throw new JepaError('actor: there is no policy to act by at once; distil one, or use mode 2');
-      return policy.act(state, subgoal);
+    react,
+    promise(state, cost, configuration) {
+      const { action } = react(state, configuration.subgoal);
+      const energyAt = (s: Float64Array): number => energyOf([s], [action], cost, configuration);
+      return energyAt(Float64Array.from(state)) - energyAt(model.predict(state, action, latents[0]));
     },
     forget() {
       kept = [];

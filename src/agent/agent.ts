@@ -94,8 +94,9 @@ export function createAgent<P>(modules: AgentModules<P>): Agent<P> {
       if (last) learning.model?.(last.state, last.action, state);
       const felt = cost.intrinsic.evaluate(state, last?.action);
       const known = (subgoal?: Float64Array): number => memory.read(key(state, subgoal)).known;
-      const wish: Wish = configurator.configure({ time, state, cost: felt, surprise, known });
-      const configuration = configurationOf(wish, { ...limits, intrinsic: cost.intrinsic });
+      const configured = (wish: Wish): Configuration => configurationOf(wish, { ...limits, intrinsic: cost.intrinsic });
+      const promise = (wish: Wish): number => actor.promise(state, cost, configured(wish));
+      const configuration = configured(configurator.configure({ time, state, cost: felt, surprise, known, promise }));
       const { subgoal, mode: wanted, guardrails, u, v } = configuration;
       tokens = configuration.tokens;
       // 2. to 5. Proposal, simulation, evaluation, planning: Mode 2. Mode 1 does without.

@@ -34,6 +34,8 @@ export interface Situation {
   readonly surprise: number;
   /** How well memory knows the state (on the way to a subgoal), 0 to 1. */
   readonly known: (subgoal?: Float64Array) => number;
+  /** By how much an act of Mode 1 would lower the energy, by the world model, under a wish. Throws without a policy. */
+  readonly promise: (wish: Wish) => number;
 }
 
 /** What it wishes; what it does not say stays as it is by default. Guardrails are added to those in force. */
@@ -127,9 +129,9 @@ export function needsConfigurator(
 }
 
 /**
- * Acts from habit where it can: Mode 1 while memory knows the state, the world does as expected, and nothing hurts by more than
- * `cost` (the intrinsic cost felt); Mode 2 otherwise. Surprise is averaged over about `patience` steps. Everything else is left
- * to `inner`.
+ * Acts from habit where it can: Mode 1 while memory knows the state, the world does as expected, nothing hurts by more than
+ * `cost` (the intrinsic cost felt), and an act of habit would lower the energy by at least `promise` (else it is not imagined
+ * first); Mode 2 otherwise. Surprise is averaged over about `patience` steps. Everything else is left to `inner`.
  */
 export function habitConfigurator(
   inner: Configurator,
@@ -137,15 +139,26 @@ export function habitConfigurator(
     known,
     surprise,
     cost = Number.POSITIVE_INFINITY,
+    promise,
     patience = 5,
-  }: { readonly known: number; readonly surprise: number; readonly cost?: number; readonly patience?: number },
+  }: {
+    readonly known: number;
+    readonly surprise: number;
+    readonly cost?: number;
+    readonly promise?: number;
+    readonly patience?: number;
+  },
 ): Configurator {
   let average = 0;
   return {
     configure(situation) {
       if (!Number.isNaN(situation.surprise)) average += (situation.surprise - average) / patience;
       const wish = inner.configure(situation);
-      const familiar = situation.cost.total <= cost && average <= surprise && situation.known(wish.subgoal) >= known;
+      const familiar =
+        situation.cost.total <= cost &&
+        average <= surprise &&
+        situation.known(wish.subgoal) >= known &&
+        (promise === undefined || situation.promise(wish) >= promise);
       return { ...wish, mode: familiar ? 1 : 2, reason: `${wish.reason}, ${familiar ? 'from habit' : 'with thought'}` };
     },
   };

@@ -9,6 +9,7 @@ export * from './features.js';
 export * from './guardrails.js';
 export * from './life.js';
 export * from './lives/day.js';
+export * from './lives/shift.js';
 export * from './lives/skill.js';
 export * from './memory.js';
 export * from './perception.js';

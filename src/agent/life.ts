@@ -30,6 +30,8 @@ export interface Place {
   readonly at: Point;
   readonly radius?: number;
   readonly half?: Point;
+  /** The parts of a life in which it is there; by default all. */
+  readonly parts?: readonly string[];
 }
 
 /** A course that was imagined. */

@@ -78,12 +78,12 @@ export function adaptiveModel({ features, keep = 0.98, prior = 100 }: AdaptiveOp
         for (let i = 0; i < width; i++) weights[o * width + i] += (pf[i] / scale) * rest;
       }
       for (let i = 0; i < width; i++) {
-        // Directions that are never seen would be forgotten without end: they go back to the prior at most.
-        for (let j = 0; j < width; j++) {
-          const value = (p[i * width + j] - (pf[i] * pf[j]) / scale) / keep;
-          p[i * width + j] = i === j ? Math.min(value, prior) : value;
-        }
+        for (let j = 0; j < width; j++) p[i * width + j] = (p[i * width + j] - (pf[i] * pf[j]) / scale) / keep;
       }
+      // Directions that are never seen would be forgotten without end: they go back to the prior at most. A feature's row and
+      // column shrink together, so that P stays a covariance.
+      const shrink = Float64Array.from({ length: width }, (_, i) => Math.sqrt(Math.min(1, prior / p[i * width + i])));
+      for (let i = 0; i < width; i++) for (let j = 0; j < width; j++) p[i * width + j] *= shrink[i] * shrink[j];
       return Math.sqrt(squares);
     },
   };

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import type { Life } from '../agent/life.js';
 import { dayLife } from '../agent/lives/day.js';
+import { shiftLife } from '../agent/lives/shift.js';
 import { skillLife } from '../agent/lives/skill.js';
+import { UsageError } from '../base/errors.js';
 import { parseSettings } from '../train/config.js';
 
 /** What a recipe of an agent says, every field with its default. */
@@ -103,22 +105,61 @@ const skill = z.strictObject({
   habit: habit(0.3, 0.5, 100, 4000),
 });
 
-export type AgentConfig = z.infer<typeof day> | z.infer<typeof skill>;
+const layout = (wall: number, door: number) =>
+  z
+    .strictObject({ wall: z.number().min(20).max(44).default(wall), door: z.number().min(10).max(54).default(door) })
+    .prefault({});
+
+const shift = z.strictObject({
+  life: z.literal('shift'),
+  rooms: z.strictObject({ before: layout(32, 18), after: layout(24, 46) }).prefault({}),
+  gain: z.number().min(-2).max(2).default(-1),
+  slip: z.number().min(0).max(1).default(0.1),
+  parts: z
+    .strictObject({
+      play: whole.default(60),
+      practice: whole.default(300),
+      before: whole.default(600),
+      after: whole.default(1000),
+    })
+    .prefault({}),
+  planner: planner(3, 48),
+  habit: z
+    .strictObject({
+      known: share.default(0.5),
+      surprise: positive.default(1),
+      cost: z.number().min(0).default(1),
+      promise: z.number().default(2),
+      width: positive.default(0.3),
+      capacity: whole.default(40),
+    })
+    .prefault({}),
+});
+
+export type AgentConfig = z.infer<typeof day> | z.infer<typeof skill> | z.infer<typeof shift>;
 
 /** Checks an agent's recipe, as `parseConfig` checks those of training. */
 export const parseAgentConfig = (given: unknown, placeOf?: (keys: readonly PropertyKey[]) => string): AgentConfig =>
-  parseSettings(z.discriminatedUnion('life', [day, skill]), given, placeOf);
+  parseSettings(z.discriminatedUnion('life', [day, skill, shift]), given, placeOf);
 
 /** The life that a recipe describes. */
-export const lifeOf = (config: AgentConfig): Life => (config.life === 'day' ? dayLife(config) : skillLife(config));
+export function lifeOf(config: AgentConfig): Life {
+  if (config.life === 'day') return dayLife(config);
+  return config.life === 'skill' ? skillLife(config) : shiftLife(config);
+}
 
-/** `--steps` and `--episodes` as settings: of days, an episode is a day. */
+/** `--steps` and `--episodes` as settings: of days, an episode is a day; a world that shifts has none. */
 export function lengthSettings(life: AgentConfig, steps?: number, episodes?: number): string[] {
   if (life.life === 'skill')
     return [
       ...(steps === undefined ? [] : [`steps=${steps}`]),
       ...(episodes === undefined ? [] : [`exam.episodes=${episodes}`]),
     ];
+  if (life.life === 'shift') {
+    if (episodes !== undefined)
+      throw new UsageError('--episodes: a world that shifts has none; say with --steps how long it is lived in');
+    return steps === undefined ? [] : [`parts.after=${steps}`];
+  }
   const all = steps ?? (episodes === undefined ? undefined : episodes * life.world.day.steps);
   return all === undefined ? [] : [`parts.steps=${all}`];
 }

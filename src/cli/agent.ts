@@ -206,9 +206,11 @@ function headlineOf({ measures }: Life, { lived }: Summary): Headline[] {
 
 const nextSteps = (name: string, { life }: AgentConfig) => [
   { what: 'Several lives, with standard errors', command: `jepa agent ${name} --seeds 0,1,2` },
-  life === 'day'
-    ? { what: 'A harder world', command: `jepa agent ${name} world.slip=0.2 senses.silent=0.5` }
-    : { what: 'A narrower way', command: `jepa agent ${name} rooms.door=50` },
+  {
+    day: { what: 'A harder world', command: `jepa agent ${name} world.slip=0.2 senses.silent=0.5` },
+    skill: { what: 'A narrower way', command: `jepa agent ${name} rooms.door=50` },
+    shift: { what: 'Only the walls shift', command: `jepa agent ${name} gain=1` },
+  }[life],
 ];
 
 function show(

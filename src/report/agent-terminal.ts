@@ -245,10 +245,12 @@ function mapOf(stage: Stage, frame: Frame, colors: Colors): Piece[] {
   const cells: Piece[][] = Array.from({ length: ROWS }, (_, r) =>
     Array.from({ length: COLUMNS }, (_, c): Piece => {
       const [x, y] = [((c + 0.5) * stage.width) / COLUMNS, ((r + 0.5) * stage.height) / ROWS];
-      const place = stage.places.find(({ at, radius, half }) =>
-        half
-          ? Math.abs(x - at[0]) <= half[0] && Math.abs(y - at[1]) <= half[1]
-          : Math.hypot(x - at[0], y - at[1]) <= (radius ?? 0),
+      const place = stage.places.find(
+        ({ at, radius, half, parts }) =>
+          (parts?.includes(frame.phase) ?? true) &&
+          (half
+            ? Math.abs(x - at[0]) <= half[0] && Math.abs(y - at[1]) <= half[1]
+            : Math.hypot(x - at[0], y - at[1]) <= (radius ?? 0)),
       );
       if (!place) return [' ', ' '];
       if (place.kind === 'wall') return painted('█', colors.dim);

@@ -507,6 +507,7 @@ export function pageScript(): void {
     const moving = root.querySelector<SVGGElement>('.moving')!;
     const unit = Number(moving.dataset.unit);
     const danger = root.querySelectorAll('.plane .danger');
+    const passing = root.querySelectorAll<SVGElement>('.plane [data-parts]');
     const told = root.querySelector<HTMLElement>('.told')!;
     const choice = root.querySelector<HTMLSelectElement>('select')!;
     const slider = root.querySelector<HTMLInputElement>('input')!;
@@ -583,6 +584,8 @@ export function pageScript(): void {
       slider.value = String(at);
       output.textContent = `step ${(at + 1).toLocaleString('en')} of ${frames().length.toLocaleString('en')}`;
       for (const shape of danger) shape.classList.toggle('now', frame.danger);
+      for (const shape of passing)
+        shape.style.display = shape.dataset.parts!.split('|').includes(chapters[chapter].name) ? '' : 'none';
       moving.replaceChildren();
       if (frame.proposal) path(frame.proposal.points, frame.believed, 'proposal');
       if (frame.plan) path(frame.plan.points, frame.believed, 'course');

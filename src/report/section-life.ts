@@ -1,4 +1,4 @@
-import type { Check, Frame, Lived, Measure, Point, Stage } from '../agent/life.js';
+import type { Check, Frame, Lived, Measure, Place, Point, Stage } from '../agent/life.js';
 import { barPlot } from './bars.js';
 import type { LifeReport, MeanOf } from './data.js';
 import { formatFixed, formatNumber } from './format.js';
@@ -90,9 +90,15 @@ const TERM_TONES = [3, 0, 6, 7, 5] as const;
 /** What lies still, drawn to scale. */
 function plane({ width, height, places }: Stage): Html {
   const unit = Math.max(width, height) / 100;
+  const shape = ({ kind, at, radius, half, parts }: Place): Html => {
+    const only = parts && html` data-parts="${parts.join('|')}"`;
+    return half
+      ? html`<rect class="${kind}" x="${at[0] - half[0]}" y="${at[1] - half[1]}" width="${2 * half[0]}" height="${2 * half[1]}"${only}/>`
+      : html`<circle class="${kind}" cx="${at[0]}" cy="${at[1]}" r="${radius ?? unit}"${only}/>`;
+  };
   return html`<svg class="plane" viewBox="${-unit} ${-unit} ${width + 2 * unit} ${height + 2 * unit}" role="img" aria-label="The world from above"><rect class="ground" x="0" y="0" width="${width}" height="${height}"/>${places.map(
-    ({ name, kind, at, radius, half }) =>
-      html`${half ? html`<rect class="${kind}" x="${at[0] - half[0]}" y="${at[1] - half[1]}" width="${2 * half[0]}" height="${2 * half[1]}"/>` : html`<circle class="${kind}" cx="${at[0]}" cy="${at[1]}" r="${radius ?? unit}"/>`}${kind === 'wall' ? undefined : html`<text x="${at[0]}" y="${at[1] - (radius ?? half?.[1] ?? 0) + 3.4 * unit}" text-anchor="middle" style="font-size:${3.2 * unit}px">${name}</text>`}`,
+    (place) =>
+      html`${shape(place)}${place.kind === 'wall' ? undefined : html`<text x="${place.at[0]}" y="${place.at[1] - (place.radius ?? place.half?.[1] ?? 0) + 3.4 * unit}" text-anchor="middle" style="font-size:${3.2 * unit}px">${place.name}</text>`}`,
   )}<g class="moving" data-unit="${unit}"></g></svg>`;
 }
 

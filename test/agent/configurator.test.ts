@@ -62,6 +62,7 @@ test('a bandit finds the configuration whose days are best, by costs that no arm
       cost: { total: 0, terms: { pain } },
       surprise: 0,
       known: () => 1,
+      promise: () => 0,
     };
     last = configurator.configure(situation).reason;
   }

@@ -92,6 +92,6 @@ test('noise in half of the picture costs a JEPA little, an auto-encoder much (P2
   // 0.060 and 0.056; 0.17 and 0.50 by a JEPA that has nothing to foretell. 0.08 and 0.49.
   assert.ok(jepaNoisy < 1.2 * jepa, `JEPA ${jepa}, with noise ${jepaNoisy}`);
   assert.ok(jepa < 0.15, `the places vary by 0.5, the error without noise is ${jepa}`);
-  // Noise of single pixels, or no brighter than the dot, does not trouble the auto-encoder: no four numbers could tell it.
+  // Noise in squares of 3 pixels, no brighter than the dot, did not trouble the auto-encoder: a dot was worth more of its code.
   assert.ok(autoNoisy > 2 * auto, `auto-encoder ${auto}, with noise ${autoNoisy}`);
 });

@@ -44,6 +44,20 @@ test('without forgetting the model is ridge regression on all that it saw', () =
   assert.ok(model.uncertainty([0], [0]) < model.uncertainty([5], [5]));
 });
 
+test('what is never tried is unknown, but not without end: the covariance stays one', () => {
+  const model = adaptiveModel({ features: (_, a) => [a[0], a[1]], keep: 0.97 });
+  let worst = 0;
+  for (let t = 0; t < 400; t++) {
+    // Only along one diagonal, and then everywhere.
+    const a = t < 300 ? [Math.sin(t), 1.001 * Math.sin(t)] : [Math.sin(t), Math.cos(3 * t)];
+    const noise = 0.02 * Math.sin(17 * t * t);
+    const error = model.learn([0, 0], a, [a[0] + noise, a[1] - noise]);
+    if (t > 10) worst = Math.max(worst, error);
+    assert.ok(model.uncertainty([0, 0], [1, -1]) >= 0 && model.uncertainty([0, 0], [1, 1]) >= 0, `step ${t}`);
+  }
+  assert.ok(worst < 1, `error ${worst}`);
+});
+
 test('when actions suddenly do the opposite the model recovers within 300 steps; a frozen one does not (WM7)', () => {
   const random = createRandom(2);
   const model = adaptiveModel({ features, keep: 0.97 });
