@@ -59,8 +59,9 @@ export function diagnose(signs: CollapseSigns): Diagnosis {
   if (bad) {
     return verdict('not finite', `${bad[0]} is ${bad[1]}; lower the learning rate or clip gradients`);
   }
-  const rank = `rank ${Math.round(rankme)} of ${Math.min(width, samples)}`;
-  const share = rankme / Math.min(width, samples);
+  const possible = Math.min(width, samples);
+  const rank = `rank ${Math.round(rankme)} of ${possible}${samples < width ? ` that ${samples} samples can have` : ''}`;
+  const share = rankme / possible;
   if (featureStd < COMPLETE_STD || meanCosine > COMPLETE_COSINE) {
     const numbers = `all embeddings are nearly one vector (mean cosine ${meanCosine.toFixed(3)}, spread ${featureStd.toFixed(3)}, ${rank})`;
     return verdict('complete collapse', `${numbers}, ${REMEDY}`);
