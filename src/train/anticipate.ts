@@ -19,7 +19,7 @@ import type { Checkpoint } from './checkpoint.js';
 import { type FeatureOptions, sampleBatches } from './features.js';
 import { futureOf } from './forecast.js';
 import { type HeadSettings, trainHead } from './head.js';
-import { boxesOf, wholeFrames } from './moments.js';
+import { knownBoxes, wholeFrames } from './moments.js';
 
 /**
  * Action anticipation (V-JEPA 2, section 4.2; EPIC-KITCHENS' measure) on videos that are made: a clip is shown up to some moment,
@@ -82,9 +82,12 @@ export async function anticipationScores(options: AnticipateOptions): Promise<An
     );
   const future = futureOf(method, made);
   const tokens = tokensOf(method, made, future);
-  const own = await rowsOf(method, made, run.weights, tokens, options);
+  const { architecture } = method.encoder;
+  const tubelet = architecture.kind === 'vit' ? (architecture.tubeletSize ?? 1) : 1;
+  const boxes = { train: knownBoxes(options.train, tubelet), test: knownBoxes(options.test, tubelet) };
+  const own = await rowsOf(method, made, run.weights, tokens, boxes, options);
   const fresh = startingValues(method, createRandom(seed, 'random forecast'));
-  const random = await rowsOf(method, made, fresh, { seen: tokens.seen, predicted: tokens.predicted }, options);
+  const random = await rowsOf(method, made, fresh, { seen: tokens.seen, predicted: tokens.predicted }, boxes, options);
   const last = made.start + future.context - 1;
   const moments = Array.from({ length: future.horizons }, (_, h) => (h + 1) * future.segment);
   const at = (rows: Rows, moment: number): Int32Array => fieldsAt(rows, last + moment);
@@ -142,23 +145,20 @@ async function rowsOf(
   made: Forecast,
   weights: ReadonlyMap<string, HostTensor<'float32'>>,
   kinds: Kinds,
+  boxes: Readonly<Record<'train' | 'test', ReturnType<typeof knownBoxes>>>,
   { engine, run: { meta }, train, test, loading, onStage }: AnticipateOptions,
 ): Promise<Taken> {
   onStage?.('clips up to the present');
   const preparation = wholeFrames(evaluationPreparation(meta.config, meta.facts));
-  const { architecture } = method.encoder;
-  const tubelet = architecture.kind === 'vit' ? (architecture.tubeletSize ?? 1) : 1;
   const tensors = modulesOf(method).flatMap(({ tensors }) => [...tensors.values()]);
   const state = await engine.createState([...new Set(tensors)], weights);
   const program = await engine.compile({ name: `${method.name} anticipation`, outputs: kinds }, state);
   const sizes = Object.entries(kinds).map(([kind, { shape }]) => [kind, shape.slice(1) as number[]] as const);
   const most = Math.floor(MOST_NUMBERS / sizes.reduce((all, [, shape]) => all + sizeOf(shape), 0));
-  const read = async (dataset: Dataset): Promise<Rows> => {
+  const read = async (dataset: Dataset, boxesOf: ReturnType<typeof knownBoxes>): Promise<Rows> => {
     const count = Math.min(dataset.length, Math.max(1, most));
-    const some = subset(
-      dataset,
-      Int32Array.from({ length: count }, (_, i) => Math.floor((i * dataset.length) / count)),
-    );
+    const chosen = Int32Array.from({ length: count }, (_, i) => Math.floor((i * dataset.length) / count));
+    const some = subset(dataset, chosen);
     const kept = new Map(sizes.map(([kind, shape]) => [kind, new Float32Array(count * sizeOf(shape))]));
     const indices: number[] = [];
     for await (const { fields, indices: own } of sampleBatches(
@@ -178,11 +178,11 @@ async function rowsOf(
       const data = kept.get(kind) as Float32Array;
       return [kind, float32([indices.length, ...shape], data.subarray(0, indices.length * sizeOf(shape)))] as const;
     });
-    const where = await boxesOf(some, indices, tubelet);
+    const where = await boxesOf(indices.map((i) => chosen[i]));
     return { tokens: Object.fromEntries(tokens), indices: Int32Array.from(indices), ...where };
   };
   try {
-    return { train: await read(train), test: await read(test) };
+    return { train: await read(train, boxes.train), test: await read(test, boxes.test) };
   } finally {
     await program.close();
   }

@@ -18,8 +18,8 @@ import { keptTokens, MOST_NUMBERS, type TokenSource, tokenBatches, tokensFrom } 
 import type { FeatureOptions } from './features.js';
 import { type FrozenEncoder, randomEncoder } from './frozen.js';
 import { type HeadSettings, trainHead } from './head.js';
-import { labelledParts } from './labelled.js';
-import { boxesOf, wholeFrames } from './moments.js';
+import { type LabelledDataset, labelledParts } from './labelled.js';
+import { knownBoxes, wholeFrames } from './moments.js';
 
 /**
  * Spatio-temporal localisation, after V-JEPA's evaluation on AVA: where the moving object of a clip is at every moment, and what
@@ -61,7 +61,11 @@ export interface LocateOptions {
 /** Measures an encoder of clips. Throws a `UsageError` for data without boxes, a `JepaError` for data without labels. */
 export async function locate(options: LocateOptions): Promise<LocationResult> {
   const { encoder, seed = 0 } = options;
-  const parts = labelledParts(options.train, options.test);
+  const { train, test, classes } = labelledParts(options.train, options.test);
+  const { architecture } = encoder.encoder;
+  const tubelet = architecture.kind === 'vit' ? (architecture.tubeletSize ?? 1) : 1;
+  const boxes = { train: knownBoxes(train, tubelet), test: knownBoxes(test, tubelet) };
+  const parts = { train, test, classes: classes.length, boxes };
   const own = await scoresOf(encoder, 'tokens', parts, options);
   const raw = await scoresOf(encoder, 'patches', parts, options);
   const random = await scoresOf(randomEncoder(encoder, seed), 'tokens', parts, options);
@@ -86,33 +90,35 @@ const HIDDEN = 256;
 /** Numbers that a token says: how sure, offset of the middle in patches, logarithms of the half sides in patches. */
 const SAID = 5;
 
+interface Parts {
+  readonly train: LabelledDataset;
+  readonly test: LabelledDataset;
+  /** Number of classes. */
+  readonly classes: number;
+  readonly boxes: Readonly<Record<'train' | 'test', ReturnType<typeof knownBoxes>>>;
+}
+
 async function scoresOf(
   frozen: FrozenEncoder,
   source: TokenSource,
-  { train, test, classes: { length: classes } }: ReturnType<typeof labelledParts>,
+  { train, test, classes, boxes: known }: Parts,
   { engine, seed = 0, settings, loading, onStage }: LocateOptions,
 ) {
   onStage?.(`${source === 'tokens' ? frozen.name : 'patches'}: where things are`);
-  const { grid, architecture } = frozen.encoder;
+  const { grid } = frozen.encoder;
   const tokensOf = tokensFrom(frozen.encoder, source);
   const [moments, rows, columns] = grid;
-  const tubelet = architecture.kind === 'vit' ? (architecture.tubeletSize ?? 1) : 1;
   const preparation = wholeFrames(frozen.preparation);
-  const read = async (dataset: Dataset) => {
+  const read = async (dataset: LabelledDataset, boxesOf: Parts['boxes']['train']) => {
     const each = sizeOf(tokensOf(encoderInputs(frozen.encoder)).shape.slice(1) as number[]);
     const most = Math.min(dataset.length, Math.max(1, Math.floor(MOST_NUMBERS / each)));
-    const some = subset(
-      dataset,
-      Int32Array.from({ length: most }, (_, i) => Math.floor((i * dataset.length) / most)),
-    );
-    const { tokens, indices } = await keptTokens(
-      tokenBatches(engine, frozen, [{ dataset: some, preparation }], tokensOf, loading),
-      most,
-    );
-    const { boxes } = await boxesOf(some, indices, tubelet);
-    return { tokens, boxes, labels: indices.map((i) => (some.labels as Int32Array)[i]) };
+    const chosen = Int32Array.from({ length: most }, (_, i) => Math.floor((i * dataset.length) / most));
+    const sight = { dataset: subset(dataset, chosen), preparation };
+    const { tokens, indices } = await keptTokens(tokenBatches(engine, frozen, [sight], tokensOf, loading), most);
+    const own = indices.map((i) => chosen[i]);
+    return { tokens, boxes: (await boxesOf(own)).boxes, labels: own.map((i) => dataset.labels[i]) };
   };
-  const [learned, held] = [await read(train), await read(test)];
+  const [learned, held] = [await read(train, known.train), await read(test, known.test)];
   const [n, , width] = learned.tokens.shape;
   const module = makeModule(
     'locate.',

@@ -10,27 +10,40 @@ export interface Moments {
   readonly boxes: Float32Array;
 }
 
-/** Reads the boxes of some samples. Throws a `UsageError` where they are not known, or where there is not just one object. */
-export async function boxesOf(dataset: Dataset, indices: ArrayLike<number>, tubelet: number): Promise<Moments> {
-  let boxes = new Float32Array(0);
-  let moments = 0;
-  for (let i = 0; i < indices.length; i++) {
-    const { boxes: known, frames, facts } = (await dataset.read(indices[i])) as VideoFrames;
-    if (known?.length !== 4 * frames || facts.width !== facts.height) {
+/**
+ * Boxes of samples of a data set, by their numbers; each sample is read once. Rejects with a `UsageError` where boxes are not
+ * known, or where there is not just one object.
+ */
+export function knownBoxes(dataset: Dataset, tubelet: number): (indices: ArrayLike<number>) => Promise<Moments> {
+  const kept = new Map<number, Float32Array>();
+  const read = async (index: number): Promise<Float32Array> => {
+    const { boxes, frames, facts } = (await dataset.read(index)) as VideoFrames;
+    if (boxes?.length !== NUMBERS * frames || facts.width !== facts.height) {
       throw new UsageError(
         `${dataset.name}: this needs square videos in which it is known where their one object is, like procedural:motions`,
       );
     }
-    moments = frames / tubelet;
-    if (i === 0) boxes = new Float32Array(indices.length * moments * 4);
-    for (let moment = 0; moment < moments; moment++) {
-      for (let k = 0; k < 4; k++) {
-        boxes[(i * moments + moment) * 4 + k] = known[((moment + 1) * tubelet - 1) * 4 + k] / facts.width;
-      }
+    const own = new Float32Array((frames / tubelet) * NUMBERS);
+    for (let moment = 0; moment < frames / tubelet; moment++) {
+      const last = (moment + 1) * tubelet - 1;
+      for (let k = 0; k < NUMBERS; k++) own[moment * NUMBERS + k] = boxes[last * NUMBERS + k] / facts.width;
     }
-  }
-  return { moments, boxes };
+    kept.set(index, own);
+    return own;
+  };
+  return async (indices) => {
+    let boxes = new Float32Array(0);
+    for (let i = 0; i < indices.length; i++) {
+      const own = kept.get(indices[i]) ?? (await read(indices[i]));
+      if (i === 0) boxes = new Float32Array(indices.length * own.length);
+      boxes.set(own, i * own.length);
+    }
+    return { moments: boxes.length / NUMBERS / indices.length, boxes };
+  };
 }
+
+/** Numbers of a box. */
+const NUMBERS = 4;
 
 /** The preparation of clips that shows whole frames, so that boxes are where they are said to be. */
 export function wholeFrames(preparation: PreparationInput): PreparationInput {

@@ -15,7 +15,7 @@ import { loadCheckpoint } from '../../src/train/checkpoint.js';
 import { parseConfig } from '../../src/train/config.js';
 import type { FrozenEncoder } from '../../src/train/frozen.js';
 import { inPatches, locate } from '../../src/train/locate.js';
-import { boxesOf } from '../../src/train/moments.js';
+import { knownBoxes } from '../../src/train/moments.js';
 import { train } from '../../src/train/trainer.js';
 import { untrained } from './encoders.js';
 
@@ -137,7 +137,7 @@ describe('localisation', () => {
   });
 
   it('knows boxes by the last frame of each tubelet, and refuses videos without them', async () => {
-    const { boxes, moments } = await boxesOf(clips(squares(4, 1)), [1], 2);
+    const { boxes, moments } = await knownBoxes(clips(squares(4, 1)), 2)([1]);
     const { boxes: all } = await squares(4, 1).read(1, () => [0, 1]);
     assert.equal(moments, 1);
     assert.deepEqual(
@@ -148,7 +148,7 @@ describe('localisation', () => {
       ...squares(4, 1),
       read: async (i: number) => ({ ...(await squares(4, 1).read(i, () => [0, 1])), boxes: undefined }),
     };
-    await assert.rejects(boxesOf(clips(blind), [0], 2), /it is known where their one object is/);
+    await assert.rejects(knownBoxes(clips(blind), 2)([0]), /it is known where their one object is/);
   });
 });
 
@@ -193,7 +193,7 @@ describe('anticipation', () => {
     // Persistence by hand: shares of clips that stay in their field, class by class.
     const byClass = new Map<number, number[]>();
     for (let i = 0; i < 48; i++) {
-      const { boxes } = await boxesOf(data.test, [i], 2);
+      const { boxes } = await knownBoxes(data.test, 2)([i]);
       const field = (moment: number): number =>
         Math.floor(4 * boxes[4 * moment]) + 4 * Math.floor(4 * boxes[4 * moment + 1]);
       // The context lies at the beginning: 2 + 2 moments are all.
