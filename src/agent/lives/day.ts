@@ -1,10 +1,8 @@
-import { matrix } from '../../base/linalg.js';
-import { createRandom, type Random } from '../../base/random.js';
-import { createActor, type Planner, type Policy, recallPolicy, type WorldModel } from '../actor.js';
+import { createRandom } from '../../base/random.js';
+import { createActor, type Policy, recallPolicy } from '../actor.js';
 import { type Agent, createAgent, type Learning } from '../agent.js';
-import { cemPlanner } from '../cem-planner.js';
 import { type Configurator, fixedConfigurator, habitConfigurator, needsConfigurator } from '../configurator.js';
-import { type CostModule, type CriticTarget, costModule, createCritic, homeostasis, intrinsicCost } from '../cost.js';
+import { type CriticTarget, costModule, createCritic, homeostasis, intrinsicCost } from '../cost.js';
 import { type Homeostasis, type HomeostasisOptions, homeostasisWorld, REACH } from '../envs/homeostasis.js';
 import type { Guardrail } from '../guardrails.js';
 import {
@@ -17,8 +15,8 @@ import {
   type Stage,
 } from '../life.js';
 import { associativeMemory, episodicLog } from '../memory.js';
-import { createPerception, type Sensor } from '../perception.js';
-import { adaptiveModel } from '../world-model.js';
+import { away, createSenses, fieldModel, modelError, type Readings, type Senses, sense } from './field.js';
+import { byHabit, EFFORT, effortCounter, randomPolicy, sure, thinker, type Way } from './ways.js';
 
 /**
  * Days in the world of two needs: food circles round the field, the pit in its middle is dangerous at night, every sensor is
@@ -27,15 +25,7 @@ import { adaptiveModel } from '../world-model.js';
  */
 export interface DaySettings {
   readonly world: HomeostasisOptions;
-  readonly senses: {
-    /** Chance that a sensor is silent in a step. */
-    readonly silent: number;
-    /** Deviations of their noise. */
-    readonly eyes: number;
-    readonly feet: number;
-    readonly nose: number;
-    readonly body: number;
-  };
+  readonly senses: Senses;
   /** Steps of each part of the life. */
   readonly parts: { readonly play: number; readonly practice: number; readonly steps: number };
   /** Level below which a need hurts. */
@@ -111,19 +101,9 @@ export function dayLife(settings: DaySettings): Life {
   }
   type Mind = ReturnType<typeof newborn>;
 
-  interface Way {
-    readonly configurator: Configurator;
-    readonly planner?: Planner;
-    readonly policy?: Policy;
-    readonly cost?: CostModule;
-    readonly learning?: Learning;
-    /** No pit in the play-pen. */
-    readonly guardrails?: readonly Guardrail[];
-  }
-
   /** An agent with a mind, which acts in one of several ways. */
-  function embody(mind: Mind, way: Way): Agent<Readings> {
-    const perception = senses(mind.model, settings);
+  function embody(mind: Mind, way: Way, guardrails: readonly Guardrail[] = [outByNight]): Agent<Readings> {
+    const perception = createSenses(mind.model, settings.senses, size);
     // The last percept's deviation: the shield looks at where the agent may be, not only at where it thinks it is.
     let unsure = 0;
     return createAgent<Readings>({
@@ -137,8 +117,7 @@ export function dayLife(settings: DaySettings): Life {
       actor: createActor({
         width: 2,
         model: mind.model,
-        planner:
-          way.planner ?? cemPlanner({ ...settings.planner, std: [0.7, 0.7], low: -1, high: 1, random: mind.random }),
+        planner: thinker(settings.planner, mind.random),
         policy: way.policy,
         enforcement: { kind: 'lexicographic' },
         critics: 'last',
@@ -148,7 +127,7 @@ export function dayLife(settings: DaySettings): Life {
       memory: mind.memory,
       key: wayTo,
       configurator: way.configurator,
-      limits: { guardrails: way.guardrails ?? [outByNight], longestHorizon: settings.planner.horizon },
+      limits: { guardrails, longestHorizon: settings.planner.horizon },
       otherActions,
       fallback: retreat,
       outcomes: (state, action) => {
@@ -196,27 +175,25 @@ export function dayLife(settings: DaySettings): Life {
     steps: number,
     field: Homeostasis,
     own: boolean,
-  ): Promise<Tally> {
+  ): Promise<Lived['values']> {
     run.phase(name, steps);
     const chance = createRandom(run.seed, 'world');
     const noise = createRandom(run.seed, 'senses');
     let state = field.start(chance);
-    const record: Tally = { hurt: 0, fallen: 0, vetoes: 0, thought: 0, imagined: 0, seconds: 0, steps };
+    const effort = effortCounter();
+    let [hurt, fallen, vetoes] = [0, 0, 0];
     for (let t = 0; t < steps; t++) {
       run.signal.throwIfAborted();
-      const began = performance.now();
-      const step = await agent.step(sense(state, noise, settings.senses));
-      record.seconds += (performance.now() - began) / 1000;
+      const readings = sense(state, noise, settings.senses);
+      const step = await effort.step(() => agent.step(readings));
       const frame = frameOf(step, viewOf(state, t, name, own));
       state = field.next(state, step.action, chance);
-      record.hurt += intrinsic.evaluate(state).total;
-      if (field.inPit(state)) record.fallen++;
-      if (step.shield.verdict !== 'kept') record.vetoes++;
-      if (step.mode === 2) record.thought++;
-      record.imagined += (step.deliberation?.tried ?? 0) * step.configuration.horizon;
+      hurt += intrinsic.evaluate(state).total;
+      if (field.inPit(state)) fallen++;
+      if (step.shield.verdict !== 'kept') vetoes++;
       await run.step(frame);
     }
-    return record;
+    return { hurt: hurt / steps, fallen, vetoes: vetoes / steps, ...effort.values() };
   }
 
   const viewOf = (state: Float64Array, t: number, phase: string, own: boolean) => ({
@@ -246,9 +223,7 @@ export function dayLife(settings: DaySettings): Life {
       },
       { name: 'fallen', about: 'steps in the pit at night', better: 'less' },
       { name: 'vetoes', about: 'steps in which the shield took another action', better: 'neither', share: true },
-      { name: 'thought', about: 'steps in Mode 2', better: 'neither', share: true },
-      { name: 'imagined', about: 'states that were imagined for a step', better: 'neither' },
-      { name: 'ms', about: 'milliseconds of a step on this machine', better: 'neither' },
+      ...EFFORT,
     ],
     async live(run) {
       const { parts, habit, critic } = settings;
@@ -259,12 +234,8 @@ export function dayLife(settings: DaySettings): Life {
       const wander = randomPolicy(createRandom(run.seed, 'play'));
       const acting = (reason: string): Configurator => fixedConfigurator({ mode: 1, reason });
       const before = modelError(mind.model, world, run.seed);
-      const player = embody(mind, {
-        configurator: acting('play'),
-        policy: wander,
-        guardrails: [],
-        learning: { model: learnModel },
-      });
+      const playing = { configurator: acting('play'), policy: wander, learning: { model: learnModel } };
+      const player = embody(mind, playing, []);
       await through(run, 'play', player, parts.play, playPen, true);
       const after = modelError(mind.model, world, run.seed);
       // Practice: Mode 2 throughout.
@@ -282,11 +253,11 @@ export function dayLife(settings: DaySettings): Life {
       const ways: [name: string, kind: Lived['kind'], way: Way][] = [
         ['always thinks (Mode 2)', 'variant', { configurator: followNeeds() }],
         ['thinks without a critic', 'variant', { configurator: followNeeds(), cost: costModule(intrinsic) }],
-        ['only habit (Mode 1)', 'variant', { configurator: withMode1(followNeeds()), policy: recall }],
+        ['only habit (Mode 1)', 'variant', { configurator: byHabit(followNeeds()), policy: recall }],
         [
           'straight to the stronger need',
           'floor',
-          { configurator: withMode1(followNeeds()), policy: { act: (s, subgoal) => straight(s, subgoal ?? s) } },
+          { configurator: byHabit(followNeeds()), policy: { act: (s, subgoal) => straight(s, subgoal ?? s) } },
         ],
         [
           'reactive: goes where it hurts',
@@ -312,8 +283,11 @@ export function dayLife(settings: DaySettings): Life {
       ];
       const lived: Lived[] = [];
       for (const [name, kind, way] of ways) {
-        const record = await through(run, name, embody(mind, way), parts.steps, world, kind === 'agent');
-        lived.push({ name, kind, values: valuesOf(record) });
+        lived.push({
+          name,
+          kind,
+          values: await through(run, name, embody(mind, way), parts.steps, world, kind === 'agent'),
+        });
       }
       lived.unshift(lived.pop() as Lived);
       const [own] = lived;
@@ -346,141 +320,6 @@ export function dayLife(settings: DaySettings): Life {
   };
 }
 
-/** Sums over the steps that somebody lived. */
-interface Tally {
-  hurt: number;
-  fallen: number;
-  vetoes: number;
-  thought: number;
-  imagined: number;
-  seconds: number;
-  steps: number;
-}
-
-const valuesOf = ({ hurt, fallen, vetoes, thought, imagined, seconds, steps }: Tally): Lived['values'] => ({
-  hurt: hurt / steps,
-  fallen,
-  vetoes: vetoes / steps,
-  thought: thought / steps,
-  imagined: imagined / steps,
-  ms: (1000 * seconds) / steps,
-});
-
-// Body and senses ----------------------------------------------------------------------------------------------------
-
-interface Readings {
-  readonly readings: Readonly<Record<string, ArrayLike<number>>>;
-  /** The time of the day can always be seen. */
-  readonly hour: number;
-}
-
-/** What the sensors say in a state: each with noise, or nothing. */
-function sense(state: Float64Array, random: Random, { silent, ...noise }: DaySettings['senses']): Readings {
-  const shown = { eyes: [0, 1], feet: [0, 1], body: [2, 3], nose: [4, 5] } as const;
-  const readings: Record<string, number[]> = {};
-  for (const [name, numbers] of Object.entries(shown)) {
-    const reading = numbers.map((i) => state[i] + noise[name as keyof typeof noise] * random.normal());
-    // The numbers are drawn in any case, so that chance is the same whatever is silent.
-    if (random.uniform() >= silent) readings[name] = reading;
-  }
-  return { readings, hour: state[6] };
-}
-
-/** A filter over all sensors that expects what the world model says. */
-function senses(model: WorldModel, { senses: noise, world }: DaySettings) {
-  const size = world.size ?? 10;
-  const diagonal = (values: readonly number[]) =>
-    matrix(
-      values.length,
-      values.length,
-      values.flatMap((v, i) => values.map((_, j) => (i === j ? v * v : 0))),
-    );
-  const sensor = (name: string, first: number, deviation: number): Sensor => ({
-    name,
-    view: matrix(
-      2,
-      6,
-      [first, first + 1].flatMap((at) => Array.from({ length: 6 }, (_, i) => (i === at ? 1 : 0))),
-    ),
-    noise: diagonal([deviation, deviation]),
-  });
-  return createPerception(
-    [
-      sensor('eyes', 0, noise.eyes),
-      sensor('feet', 0, noise.feet),
-      sensor('body', 2, noise.body),
-      sensor('nose', 4, noise.nose),
-    ],
-    {
-      carry: diagonal(Array(6).fill(1)),
-      noise: diagonal([0.2, 0.2, 0.1, 0.1, 0.1, 0.1]),
-      expect: (mean, action) => model.predict(Float64Array.of(...mean, 0), action).subarray(0, 6),
-    },
-    {
-      mean: Float64Array.of(size / 2, size / 2, 0.5, 0.5, size / 2, size / 2),
-      covariance: diagonal([3, 3, 0.5, 0.5, 3, 3]),
-    },
-  );
-}
-
-// What is learned ----------------------------------------------------------------------------------------------------
-
-const away = (s: Row, [x, y]: Row & Iterable<number>): number => Math.hypot(s[0] - x, s[1] - y);
-
-/** Soft steps over a distance, by which the model finds out how near one must be to feed. */
-const bumps = (distance: number): number[] => [0, 0.5, 1, 1.5].map((at) => Math.exp(-2 * (distance - at) ** 2));
-
-/**
- * The world model in three parts that are learned apart (section 4.7 of the paper): the own body, which follows its actions
- * without a latent; the herd, which goes its own way; and the needs, given where the body will be. The fence and the clock are
- * known.
- */
-function fieldModel({ options: { size, water, day } }: Homeostasis) {
-  const body = adaptiveModel({ features: (_, a) => [a[0], a[1], 1], keep: 0.999 });
-  const herd = adaptiveModel({
-    features: (s) => [(s[0] - size / 2) / size, (s[1] - size / 2) / size, 1],
-    keep: 0.999,
-    prior: 0.5,
-  });
-  const needs = adaptiveModel({ features: (_, d) => [1, ...bumps(d[0]), ...bumps(d[1])], keep: 0.999 });
-  const part = (s: Row, first: number): Float64Array => Float64Array.of(s[first], s[first + 1]);
-  const inside = (v: number, high: number): number => Math.min(Math.max(v, 0), high);
-  const distances = (s: Row): number[] => [Math.hypot(s[0] - s[4], s[1] - s[5]), away(s, water)];
-  const limited = (a: Row): Float64Array => Float64Array.of(inside(a[0] + 1, 2) - 1, inside(a[1] + 1, 2) - 1);
-  return {
-    predict(s: Row, action: Row): Float64Array {
-      const next = new Float64Array(7);
-      const place = body.predict(part(s, 0), limited(action));
-      next.set([inside(place[0], size), inside(place[1], size)]);
-      next.set(herd.predict(part(s, 4), action), 4);
-      const levels = needs.predict(part(s, 2), distances(next));
-      next.set([inside(levels[0], 1), inside(levels[1], 1)], 2);
-      next[6] = (s[6] + 1 / day.steps) % 1;
-      return next;
-    },
-    learn(s: Row, action: Row, next: Row): void {
-      body.learn(part(s, 0), limited(action), part(next, 0));
-      herd.learn(part(s, 4), action, part(next, 4));
-      // A need that is met in full tells nothing of what feeds it.
-      if (next[2] < 0.97 && next[3] < 0.97) needs.learn(part(s, 2), distances(next), part(next, 2));
-    },
-  };
-}
-
-/** Error of one step of a model over states and actions anywhere, root mean square over places and levels. */
-function modelError(model: WorldModel, world: Homeostasis, seed: number): number {
-  const random = createRandom(seed, 'model');
-  const { size } = world.options;
-  let squares = 0;
-  for (let i = 0; i < 200; i++) {
-    const s = Float64Array.from([size, size, 1, 1, size, size, 1], (high) => high * random.uniform());
-    const a = [2 * random.uniform() - 1, 2 * random.uniform() - 1];
-    const [guess, truth] = [model.predict(s, a), world.next(s, a)];
-    for (let k = 0; k < 6; k++) squares += (guess[k] - truth[k]) ** 2 / 1200;
-  }
-  return Math.sqrt(squares);
-}
-
 /** What the critic sees: levels, ways to go, and what will be missing on arrival. */
 function needFeatures(s: Row, content: number, water: readonly [number, number]): number[] {
   const [food, spring] = [Math.hypot(s[0] - s[4], s[1] - s[5]) / 10, away(s, water) / 10];
@@ -490,8 +329,6 @@ function needFeatures(s: Row, content: number, water: readonly [number, number])
 }
 
 // Floors ---------------------------------------------------------------------------------------------------------------
-
-const sure = (action: Float64Array) => ({ action, confidence: 1 });
 
 function straight(s: Row, to: Row) {
   const [dx, dy] = [to[0] - s[0], to[1] - s[1]];
@@ -506,14 +343,6 @@ const reactive = (content: number, water: readonly [number, number]): Policy => 
     if (Math.max(hunger, thirst) <= 0) return sure(Float64Array.of(0, 0));
     return straight(s, hunger > thirst ? [s[4], s[5]] : water);
   },
-});
-
-const randomPolicy = (random: Random): Policy => ({
-  act: () => sure(Float64Array.of(2 * random.uniform() - 1, 2 * random.uniform() - 1)),
-});
-
-const withMode1 = (inner: Configurator): Configurator => ({
-  configure: (situation) => ({ ...inner.configure(situation), mode: 1 }),
 });
 
 /** "day 2, 14:24, night" */

@@ -1,33 +1,16 @@
 import { createRandom, type Random } from '../../base/random.js';
-import { float32 } from '../../base/tensor.js';
-import { varianceCovariance } from '../../energy/vicreg.js';
-import { fitRidge, predictLinear, regressionScores } from '../../eval/ridge.js';
-import { add } from '../../graph/ops/elementwise.js';
-import { mseLoss } from '../../graph/ops/losses.js';
-import { broadcastTo, concat, expandDims, narrow, reshape } from '../../graph/ops/move.js';
-import { input, type Tensor } from '../../graph/tensor.js';
-import { mlpForward, mlpOnHost, mlpSpec } from '../../nn/mlp.js';
-import { makeModule } from '../../nn/weights.js';
-import { createFit } from '../../optim/fit.js';
-import { BORDERS, paintDot, SIZE, SUCCESS_DISTANCE, twoRooms } from '../../world/envs/two-rooms.js';
-import { rollOutPlans } from '../../world/planning/objectives.js';
-import { createActor, type Policy, recallPolicy, type WorldModel } from '../actor.js';
+import { type Layout, SUCCESS_DISTANCE } from '../../world/envs/two-rooms.js';
+import { createActor, type Policy, recallPolicy } from '../actor.js';
 import { type Agent, createAgent, type Learning } from '../agent.js';
-import { cemPlanner } from '../cem-planner.js';
 import { type Configurator, fixedConfigurator, habitConfigurator } from '../configurator.js';
-import { type CostModule, costModule, createCritic, criticExamples, intrinsicCost } from '../cost.js';
+import { costModule, createCritic, criticExamples, intrinsicCost } from '../cost.js';
+import { anywhereIn, moveIn, roomsPlane, wallPlaces, withoutWall } from '../envs/rooms.js';
 import { radialFeatures } from '../features.js';
-import {
-  frameOf,
-  type HabitSettings,
-  type Life,
-  type LifeRun,
-  type Lived,
-  type PlannerSettings,
-  type Point,
-  type Stage,
-} from '../life.js';
+import { frameOf, type HabitSettings, type Life, type Lived, type PlannerSettings, type Stage } from '../life.js';
 import { associativeMemory, episodicLog } from '../memory.js';
+import { type Deed, EPISODE, openForesight, rollOutError } from './foresight.js';
+import { glance, learnToSee, SIDE, type SightSettings } from './sight.js';
+import { distance, EFFORT, effortCounter, randomPolicy, sure, thinker, type Way } from './ways.js';
 
 /**
  * From watching to a skill, in six parts. It watches a dot that moves by itself: an encoder learns to see, and to foretell,
@@ -38,13 +21,7 @@ import { associativeMemory, episodicLog } from '../memory.js';
  */
 export interface SkillSettings {
   readonly rooms: { readonly wall: number; readonly door: number; readonly home: readonly [number, number] };
-  readonly watch: {
-    readonly clips: number;
-    readonly frames: number;
-    readonly steps: number;
-    /** Numbers of a representation. */
-    readonly width: number;
-  };
+  readonly watch: SightSettings;
   /** Own moves in an empty room, and in the two rooms; updates of the model after each. */
   readonly move: { readonly steps: number; readonly updates: number };
   readonly act: { readonly steps: number; readonly updates: number };
@@ -69,48 +46,30 @@ type Row = ArrayLike<number>;
 
 /** An action is held for so many steps of the world, each of at most so many pixels a side. */
 const [HELD, REACH] = [2, 2.45];
-/** The eye is coarse and out of focus: squares of 5 pixels, and a dot of this deviation, in pixels. */
-const [POOL, SIDE, BLUR] = [5, 13, 4];
-const PIXELS = SIDE * SIDE;
-/** Where the dot can be. */
-const [LOW, HIGH] = [BORDERS[0] + 2, BORDERS[1] - 2];
-const EPISODE = 40;
-/** Steps that the model is trained to foretell. */
-const AHEAD = 5;
 
 export function skillLife(settings: SkillSettings): Life {
   const { rooms, habit, steps } = settings;
-  const world = twoRooms('stay');
-  const layout = (wall: number): Float64Array =>
-    Float64Array.from(world.factors, ({ name, usual }) =>
-      name === 'wall' ? wall : name === 'door' ? rooms.door : usual,
-    );
-  const [walled, empty] = [layout(rooms.wall), layout(-1000)];
+  const plane = roomsPlane();
   const stage: Stage = {
-    width: SIZE,
-    height: SIZE,
+    ...plane,
     places: [
       { name: 'home', kind: 'goal', at: rooms.home, radius: SUCCESS_DISTANCE },
-      ...wallsOf(rooms.wall, rooms.door),
+      ...wallPlaces(rooms),
+      ...plane.places,
     ],
     movers: [],
     terms: ['away', 'later'],
     levels: [],
   };
 
-  /** The state of the world after one action of the agent, each number -1 to 1. */
-  function moved(place: Float64Array, action: Row, factors: Float64Array, random: Random): Float64Array {
-    const next = place.slice();
+  /** Where one is after one action of the agent, each number -1 to 1. */
+  function moved(place: Float64Array, action: Row, layout: Layout): Float64Array {
     const move = Float64Array.from(action, (v) => REACH * Math.min(1, Math.max(-1, v)));
-    for (let i = 0; i < HELD; i++) world.advance(next, move, factors, random);
+    let next = place;
+    for (let i = 0; i < HELD; i++) next = moveIn(layout, next, move);
     return next;
   }
-  const anywhere = (random: Random): Float64Array => {
-    for (;;) {
-      const place = Float64Array.from({ length: 2 }, () => LOW + (HIGH - LOW) * random.uniform());
-      if (Math.abs(place[0] - rooms.wall) > 2.5) return place;
-    }
-  };
+  const anywhere = (random: Random): Float64Array => anywhereIn(rooms, random);
   /** A place in the room without the home. */
   const elsewhere = (random: Random): Float64Array => {
     for (;;) {
@@ -127,64 +86,21 @@ export function skillLife(settings: SkillSettings): Life {
     measures: [
       { name: 'home', about: 'episodes that end at home', better: 'more', share: true },
       { name: 'distance', about: 'pixels from home in the end', better: 'less' },
-      { name: 'thought', about: 'steps in Mode 2', better: 'neither', share: true },
-      { name: 'imagined', about: 'states that were imagined for a step', better: 'neither' },
-      { name: 'ms', about: 'milliseconds of a step on this machine', better: 'neither' },
+      ...EFFORT,
     ],
     async live(run) {
-      const engine = await run.engine();
-      const { encode, at, seeing } = await watch(run, settings);
+      const { encode, at, seeing } = await learnToSee(run, settings.watch);
       const random = createRandom(run.seed, 'moves');
-
       // Moving and acting: one model, first of the own body, then of the walls.
       const { width } = settings.watch;
-      const net = makeModule('model.', mlpSpec([width + 2, 96, 96, width]));
-      const step = (s: Tensor, a: Tensor): Tensor => add(s, mlpForward(concat([s, a], 1), net.weights, 3));
-      // It learns from stretches of what happened, along which it foretells from its own predictions.
-      const [begin, deeds] = [input('begin', ['batch', width]), input('actions', ['batch', AHEAD, 2])];
-      const truth = input('truth', ['batch', AHEAD, width]);
-      const along = reshape(rollOutPlans(begin, expandDims(deeds, 1), step), [begin.shape[0], AHEAD + 1, width]);
-      const fit = await createFit(engine, {
-        name: 'model',
-        modules: [net],
-        loss: mseLoss(narrow(along, 1, 1, AHEAD), truth),
-        seed: run.seed,
-        lr: 1e-3,
-      });
       const { horizon } = settings.planner;
-      const now = broadcastTo(expandDims(input('now', [width]), 0), ['batch', width]);
-      const plans = expandDims(input('plans', ['batch', horizon, 2]), 1);
-      const courses = rollOutPlans(now, plans, step);
-      const rolling = await fit.program('roll-out', {
-        states: narrow(reshape(courses, [courses.shape[0], horizon + 1, width]), 1, 1, horizon),
-      });
-      let predictor = mlpOnHost(await fit.state.read(), 'model.', 3);
-      const model: WorldModel = {
-        predict: (state, action) => {
-          const change = predictor(Float64Array.of(...Array.from(state), ...Array.from(action)));
-          return change.map((v, i) => state[i] + v);
-        },
-        async rollOut(state, { shape: [count, length], data }) {
-          // The graph has the longest horizon; what a shorter plan lacks is rest, and is cut off again.
-          const padded = new Float32Array(count * horizon * 2);
-          for (let i = 0; i < count; i++)
-            padded.set(data.subarray(i * length * 2, (i + 1) * length * 2), i * horizon * 2);
-          const { outputs } = await rolling.run({
-            now: float32([width], Float32Array.from(state)),
-            plans: float32([count, horizon, 2], padded),
-          });
-          const all = outputs.states.data as Float32Array;
-          const states = new Float32Array(count * length * width);
-          for (let i = 0; i < count; i++)
-            states.set(all.subarray(i * horizon * width, (i * horizon + length) * width), i * length * width);
-          return states;
-        },
-      };
+      const foresight = await openForesight(run, width, horizon);
+      const { model } = foresight;
 
       /** Own moves, each held for a while: states, actions and what followed, in episodes. */
-      async function experience(name: string, count: number, factors: Float64Array) {
+      async function experience(name: string, count: number, layout: Layout): Promise<Deed[]> {
         run.phase(name, count);
-        const rows: { s: Float64Array; a: Float64Array; next: Float64Array; episode: number; time: number }[] = [];
+        const rows: Deed[] = [];
         let [place, action, held] = [anywhere(random), new Float64Array(2), 0];
         for (let i = 0; i < count; i++) {
           run.signal.throwIfAborted();
@@ -196,7 +112,7 @@ export function skillLife(settings: SkillSettings): Life {
             );
             held = random.integer(4);
           }
-          const after = moved(place, action, factors, random);
+          const after = moved(place, action, layout);
           rows.push({
             s: encode(glance(place)),
             a: action,
@@ -209,36 +125,16 @@ export function skillLife(settings: SkillSettings): Life {
         }
         return rows;
       }
-      async function learn(name: string, rows: Awaited<ReturnType<typeof experience>>, updates: number): Promise<void> {
+      async function learn(name: string, deeds: readonly Deed[], updates: number): Promise<void> {
         run.phase(name, updates);
-        const batch = 128;
-        const begins = rows.flatMap(({ time }, i) => (time + AHEAD <= EPISODE && i + AHEAD <= rows.length ? [i] : []));
-        for (let i = 0; i < updates; i++) {
-          run.signal.throwIfAborted();
-          const drawn = Array.from({ length: batch }, () => begins[random.integer(begins.length)]);
-          const stretch = (of: (row: (typeof rows)[number]) => Float64Array): Float32Array =>
-            Float32Array.from(drawn.flatMap((at) => rows.slice(at, at + AHEAD).flatMap((row) => [...of(row)])));
-          await fit.step({
-            begin: float32([batch, width], Float32Array.from(drawn.flatMap((at) => [...rows[at].s]))),
-            actions: float32(
-              [batch, AHEAD, 2],
-              stretch((row) => row.a),
-            ),
-            truth: float32(
-              [batch, AHEAD, width],
-              stretch((row) => row.next),
-            ),
-          });
-          await run.step();
-        }
-        predictor = mlpOnHost(await fit.state.read(), 'model.', 3);
+        await foresight.learn(deeds, updates, random);
       }
       await learn(
         'learns from moving',
-        await experience('moves in an empty room', settings.move.steps, empty),
+        await experience('moves in an empty room', settings.move.steps, withoutWall(rooms)),
         settings.move.updates,
       );
-      const acts = await experience('acts in two rooms', settings.act.steps, walled);
+      const acts = await experience('acts in two rooms', settings.act.steps, rooms);
       const bodyOnly = rollOutError(model, acts.slice(-600));
       await learn('learns from acting', acts.slice(0, -600), settings.act.updates);
       const withWalls = rollOutError(model, acts.slice(-600));
@@ -276,12 +172,6 @@ export function skillLife(settings: SkillSettings): Life {
       const memory = memoryOf(habit.capacity);
       const recall = recallPolicy(memory);
       const planning = createRandom(run.seed, 'planner');
-      interface Way {
-        readonly configurator: Configurator;
-        readonly policy?: Policy;
-        readonly cost?: CostModule;
-        readonly learning?: Learning;
-      }
       const embody = (way: Way): Agent<Uint8Array> =>
         createAgent<Uint8Array>({
           perceive: (picture) => ({ state: encode(picture) }),
@@ -289,7 +179,7 @@ export function skillLife(settings: SkillSettings): Life {
           actor: createActor({
             width: 2,
             model,
-            planner: cemPlanner({ ...settings.planner, std: [0.7, 0.7], low: -1, high: 1, random: planning }),
+            planner: thinker(settings.planner, planning),
             policy: way.policy,
             enforcement: { kind: 'none' },
             critics: 'last',
@@ -313,7 +203,8 @@ export function skillLife(settings: SkillSettings): Life {
         own: boolean,
       ): Promise<Lived['values']> {
         run.phase(name, episodes * steps);
-        let [reached, apart, thought, imagined, seconds] = [0, 0, 0, 0, 0];
+        const effort = effortCounter();
+        let [reached, apart] = [0, 0];
         for (let episode = 0; episode < episodes; episode++) {
           const chance = createRandom(run.seed, part, episode);
           agent.reset();
@@ -321,11 +212,7 @@ export function skillLife(settings: SkillSettings): Life {
           for (let t = 0; t < steps; t++) {
             run.signal.throwIfAborted();
             const picture = glance(place);
-            const began = performance.now();
-            const done = await agent.step(picture);
-            seconds += (performance.now() - began) / 1000;
-            if (done.mode === 2) thought++;
-            imagined += (done.deliberation?.tried ?? 0) * done.configuration.horizon;
+            const done = await effort.step(() => agent.step(picture));
             const view = {
               own,
               episode,
@@ -340,20 +227,13 @@ export function skillLife(settings: SkillSettings): Life {
               stage,
             };
             await run.step(frameOf(done, view));
-            place = moved(place, done.action, walled, chance);
+            place = moved(place, done.action, rooms);
           }
           const left = Math.hypot(place[0] - rooms.home[0], place[1] - rooms.home[1]);
           apart += left / episodes;
           if (left < SUCCESS_DISTANCE) reached++;
         }
-        const all = episodes * steps;
-        return {
-          home: reached / episodes,
-          distance: apart,
-          thought: thought / all,
-          imagined: imagined / all,
-          ms: (1000 * seconds) / all,
-        };
+        return { home: reached / episodes, distance: apart, ...effort.values() };
       }
       /** Acts by habit while thought says at every step what it would do, which is what is remembered (DAgger, Ross et al. 2011). */
       async function rehearse(teacher: Agent<Uint8Array>): Promise<void> {
@@ -369,7 +249,7 @@ export function skillLife(settings: SkillSettings): Life {
             const picture = glance(place);
             const { action } = recall.act(encode(picture));
             await teacher.step(picture);
-            place = moved(place, action, walled, chance);
+            place = moved(place, action, rooms);
             await run.step();
           }
         }
@@ -395,13 +275,10 @@ export function skillLife(settings: SkillSettings): Life {
           const [x, y] = at(state);
           const [dx, dy] = [rooms.home[0] - x, rooms.home[1] - y];
           const full = Math.max(HELD * REACH, Math.abs(dx), Math.abs(dy));
-          return { action: Float64Array.of(dx / full, dy / full), confidence: 1 };
+          return sure(Float64Array.of(dx / full, dy / full));
         },
       };
-      const drifting = createRandom(run.seed, 'random');
-      const anything: Policy = {
-        act: () => ({ action: Float64Array.from({ length: 2 }, () => 2 * drifting.uniform() - 1), confidence: 1 }),
-      };
+      const anything = randomPolicy(createRandom(run.seed, 'random'));
       const alone = costModule(intrinsic);
       const ways: [name: string, kind: Lived['kind'], way: Way][] = [
         [
@@ -435,8 +312,7 @@ export function skillLife(settings: SkillSettings): Life {
             kind === 'agent' || name.startsWith('only habit'),
           ),
         });
-      await rolling.close();
-      await fit.close();
+      await foresight.close();
       const [, byHabit, byThought] = lived;
       return {
         lived,
@@ -474,164 +350,4 @@ export function skillLife(settings: SkillSettings): Life {
       };
     },
   };
-}
-
-const distance = (a: Row, b: Row): number => {
-  let squares = 0;
-  for (let i = 0; i < b.length; i++) squares += (a[i] - b[i]) ** 2;
-  return Math.sqrt(squares);
-};
-
-/** The wall above and below the door, and the border, as places of the stage. */
-function wallsOf(wall: number, door: number): Stage['places'] {
-  const [low, high] = BORDERS;
-  const piece = (from: number, to: number) =>
-    ({ name: 'wall', kind: 'wall', at: [wall, (from + to) / 2], half: [1, (to - from) / 2] }) as const;
-  const border = (at: Point, half: Point) => ({ name: 'border', kind: 'wall', at, half }) as const;
-  const [middle, reach] = [(low + high) / 2, (high - low) / 2];
-  return [
-    piece(low, door - 4),
-    piece(door + 4, high),
-    border([middle, low], [reach + 0.5, 0.5]),
-    border([middle, high], [reach + 0.5, 0.5]),
-    border([low, middle], [0.5, reach + 0.5]),
-    border([high, middle], [0.5, reach + 0.5]),
-  ];
-}
-
-const canvas = new Uint8Array(SIZE * SIZE);
-
-/** What the eye sees of a dot: mean brightness of squares of 5 pixels, [13 * 13]. */
-export function glance([x, y]: Row & Iterable<number>): Uint8Array {
-  paintDot(x, y, canvas, BLUR);
-  const seen = new Uint8Array(PIXELS);
-  for (let row = 0; row < SIDE; row++) {
-    for (let column = 0; column < SIDE; column++) {
-      let total = 0;
-      for (let i = 0; i < POOL; i++)
-        for (let j = 0; j < POOL; j++) total += canvas[(row * POOL + i) * SIZE + column * POOL + j];
-      seen[row * SIDE + column] = Math.round(total / (POOL * POOL));
-    }
-  }
-  return seen;
-}
-
-/** Pictures as what the encoder takes: 0 to 4. */
-const lit = (pictures: readonly Uint8Array[]): Float32Array => {
-  const out = new Float32Array(pictures.length * PIXELS);
-  for (const [i, picture] of pictures.entries()) for (let p = 0; p < PIXELS; p++) out[i * PIXELS + p] = picture[p] / 64;
-  return out;
-};
-
-/**
- * Learns to see by watching: representations of three pictures in a row, of which the third is foretold from the first two, with
- * the variance and covariance terms of VICReg against collapse and temporal similarity. No label and no action is used. Places are fitted afterwards,
- * for people, by a linear probe.
- */
-async function watch(run: LifeRun, { watch: { clips, frames, steps, width } }: SkillSettings) {
-  const engine = await run.engine();
-  const random = createRandom(run.seed, 'watch');
-  run.phase('watches a dot', clips);
-  const pictures: Uint8Array[] = [];
-  const places: number[] = [];
-  for (let clip = 0; clip < clips; clip++) {
-    run.signal.throwIfAborted();
-    const [angle, pace] = [2 * Math.PI * random.uniform(), 1 + 4 * random.uniform()];
-    const at = [0, 1].map(() => LOW + (HIGH - LOW) * random.uniform());
-    const speed = [pace * Math.cos(angle), pace * Math.sin(angle)];
-    for (let t = 0; t < frames; t++) {
-      pictures.push(glance(at));
-      places.push(...at);
-      for (const axis of [0, 1]) {
-        at[axis] += speed[axis];
-        if (at[axis] < LOW || at[axis] > HIGH) {
-          speed[axis] = -speed[axis];
-          at[axis] = 2 * (at[axis] < LOW ? LOW : HIGH) - at[axis];
-        }
-      }
-    }
-    await run.step();
-  }
-  const encoder = makeModule('encoder.', mlpSpec([PIXELS, 96, 64, width]));
-  const predictor = makeModule('predictor.', mlpSpec([2 * width, 64, width]));
-  const seen = input('pictures', ['batch', 3, PIXELS]);
-  const s = mlpForward(seen, encoder.weights, 3);
-  const of = (t: number): Tensor => reshape(narrow(s, 1, t, 1), [s.shape[0], width]);
-  const foretold = mlpForward(concat([of(0), of(1)], 1), predictor.weights, 2);
-  const alive = varianceCovariance(reshape(s, [-1, width]), { variance: 1, covariance: 0.2 }).loss;
-  const fit = await createFit(engine, {
-    name: 'watch',
-    modules: [encoder, predictor],
-    // What is seen changes little from one picture to the next: with it representations are smooth over places (EB-JEPA).
-    loss: add(add(mseLoss(foretold, of(2)), alive), add(mseLoss(of(0), of(1)), mseLoss(of(1), of(2)))),
-    seed: run.seed,
-    lr: 1e-3,
-  });
-  const untrained = mlpOnHost(await fit.state.read(), 'encoder.', 3);
-  run.phase('learns to see', steps);
-  const batch = 64;
-  for (let i = 0; i < steps; i++) {
-    run.signal.throwIfAborted();
-    const drawn = Array.from({ length: batch }, () => random.integer(clips) * frames + random.integer(frames - 2));
-    await fit.step({
-      pictures: float32([batch, 3, PIXELS], lit(drawn.flatMap((f) => [pictures[f], pictures[f + 1], pictures[f + 2]]))),
-    });
-    await run.step();
-  }
-  const trained = mlpOnHost(await fit.state.read(), 'encoder.', 3);
-  await fit.close();
-  const encode = (picture: Uint8Array): Float64Array => trained(lit([picture]));
-
-  // A probe of places, fitted on one half of the pictures and measured on the other.
-  const count = Math.min(2000, pictures.length);
-  const probe = (see: typeof trained) => {
-    const rows = {
-      shape: [count, width],
-      data: Float32Array.from(pictures.slice(0, count).flatMap((p) => [...see(lit([p]))])),
-    };
-    const half = (t: { shape: number[]; data: Float32Array }, from: number) => {
-      const wide = t.shape[1];
-      return {
-        shape: [count / 2, wide],
-        data: t.data.subarray((from * wide * count) / 2, ((from + 1) * wide * count) / 2),
-      };
-    };
-    const truth = { shape: [count, 2], data: Float32Array.from(places.slice(0, 2 * count)) };
-    const fitted = fitRidge(half(rows, 0), half(truth, 0), 1e-3);
-    return { fitted, scores: regressionScores(predictLinear(fitted, half(rows, 1)), half(truth, 1)) };
-  };
-  const [{ fitted, scores }, blind] = [probe(trained), probe(untrained)];
-  return {
-    encode,
-    at: (state: Row): Point => {
-      const [x, y] = fitted.intercept.map((b, o) => {
-        let total = b;
-        for (let i = 0; i < width; i++) total += fitted.weights.data[o * width + i] * state[i];
-        return total;
-      });
-      return [x, y];
-    },
-    seeing: { r2: scores.r2, rmse: scores.rmse, random: blind.scores.r2, randomRmse: blind.scores.rmse },
-  };
-}
-
-/** Error of roll-outs of 8 steps along what was really done, as a share of that of standing still. */
-function rollOutError(
-  model: WorldModel,
-  rows: readonly {
-    readonly s: Float64Array;
-    readonly a: Float64Array;
-    readonly next: Float64Array;
-    readonly time: number;
-  }[],
-): number {
-  let [own, still] = [0, 0];
-  for (let i = 0; i + 8 <= rows.length; i++) {
-    if (rows[i].time + 8 > EPISODE) continue;
-    let state = rows[i].s;
-    for (let k = 0; k < 8; k++) state = model.predict(state, rows[i + k].a);
-    own += distance(state, rows[i + 7].next) ** 2;
-    still += distance(rows[i].s, rows[i + 7].next) ** 2;
-  }
-  return Math.sqrt(own / still);
 }
