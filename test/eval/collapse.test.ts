@@ -37,7 +37,10 @@ test('each sign has its verdict, the worst first', () => {
   assert.match(diagnose({ ...healthy, rankme: Number.NaN }).message, /^not finite: rankme is NaN/);
   assert.equal(diagnose({ ...healthy, energyMatched: undefined, energyShuffled: undefined }).verdict, 'healthy');
   // 64 samples of width 192: rank 20 is a third of what is possible.
-  assert.equal(diagnose({ ...healthy, rankme: 20, samples: 64 }).message, 'healthy: rank 20 of 64 that 64 samples can have');
+  assert.equal(
+    diagnose({ ...healthy, rankme: 20, samples: 64 }).message,
+    'healthy: rank 20 of 64 that 64 samples can have',
+  );
 });
 
 test('synthetic embeddings: even, few directions, one direction', () => {

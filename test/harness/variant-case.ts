@@ -7,6 +7,7 @@ import { difference, readTensors, type Tolerance } from './harness.js';
 export interface VariantCase {
   readonly name: string;
   readonly file: string;
+  // biome-ignore lint/suspicious/noExplicitAny: what a case says is checked by the values that come out.
   readonly config: any;
   readonly inputs?: readonly string[];
   readonly weights?: readonly string[];

@@ -32,6 +32,7 @@ import { attempt, type Harness, readCases } from './harness.js';
 import { goldenBackend } from './target.js';
 import { compare, feedModule, tensorOf, type VariantCase, weightsOf } from './variant-case.js';
 
+// biome-ignore lint/suspicious/noExplicitAny: what a case says is checked by the values that come out.
 const modelOf = (c: any): TextConfig => {
   if (c.act !== 'silu') throw new Error(`unknown activation ${c.act}`);
   return {

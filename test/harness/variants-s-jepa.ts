@@ -34,6 +34,7 @@ import { compare, feedModule, tensorOf, type VariantCase, weightsOf } from './va
 const COORDINATES = 3;
 const { trunc } = Math;
 
+// biome-ignore lint/suspicious/noExplicitAny: what a case says is checked by the values that come out.
 const configOf = (c: any): SjepaConfig => {
   const mlpWidth = trunc(c.dim * c.mlp_ratio);
   const encoder = {
@@ -150,6 +151,7 @@ async function checkStep(folder: string, c: VariantCase): Promise<(string | unde
   return compare(folder, c, got);
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: what a case says is checked by the values that come out.
 async function checkSteps(folder: string, c: VariantCase, model: any): Promise<(string | undefined)[]> {
   const config = configOf(model);
   const { modules, forward, weights, centre, loss } = modelOf(folder, c, config);
