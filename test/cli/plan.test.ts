@@ -131,8 +131,21 @@ train: { batchSize: 6, steps: 4, diagnoseEvery: 4, workers: 2 }
 });
 
 test('Ctrl-C keeps what was planned so far, told of the steps that were made', { timeout: 120_000 }, async () => {
-  const args = ['plan', 'run', '--env', 'two-rooms', '--episodes', '2', '--horizon', '2', '--samples', '2'];
-  const running = start([...args, '--iterations', '1', '--replan', '1', '--steps', '20000', '-o', 'cut', '--json']);
+  const args = [
+    'plan',
+    'run',
+    '--env',
+    'two-rooms',
+    '--episodes',
+    '2',
+    '--horizon',
+    '2',
+    '--samples',
+    '2',
+    '--replan',
+    '1',
+  ];
+  const running = start([...args, '--iterations', '1', '--steps', '20000', '-o', 'cut', '--json']);
   await running.until(/step \d+\/20000/);
   running.child.kill('SIGINT');
   const { code, stdout, stderr } = await running.outcome;
