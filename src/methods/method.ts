@@ -133,5 +133,5 @@ export const encoderInputs = ({ inputs }: Encoder): Inputs =>
 /** The regularisers that keep embeddings from collapsing, beside or instead of a moving average. */
 export type Regularizer =
   | { readonly kind: 'none' }
-  | { readonly kind: 'vicreg'; readonly variance: number; readonly covariance: number }
+  | { readonly kind: 'vicreg'; readonly invariance?: number; readonly variance: number; readonly covariance: number }
   | { readonly kind: 'sigreg'; readonly weight: number; readonly slices: number };

@@ -1,8 +1,10 @@
+import { JepaError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { randomDirections, sigreg } from '../energy/sigreg.js';
 import { covarianceTerm, varianceTerm } from '../energy/vicreg.js';
 import { add, mul } from '../graph/ops/elementwise.js';
+import { mseLoss } from '../graph/ops/losses.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import type { Regularizer } from './method.js';
 
@@ -18,8 +20,8 @@ export interface Regularized {
 }
 
 /**
- * Collapse prevention for embeddings, each [batch, width]: variance averaged over them and covariance summed (VICReg), or
- * SIGReg averaged. Composes with any method; `none` adds nothing.
+ * Collapse prevention for embeddings of the same samples, each [batch, width]: variance averaged over them, covariance summed and
+ * the squared differences of every two averaged (VICReg), or SIGReg averaged. Composes with any method; `none` adds nothing.
  */
 export function regularize(embeddings: readonly Tensor[], regularizer: Regularizer): Regularized {
   const average = (terms: readonly Tensor[]): Tensor =>
@@ -33,7 +35,17 @@ export function regularize(embeddings: readonly Tensor[], regularizer: Regulariz
       const variance = average(embeddings.map((z) => varianceTerm(z)));
       const covariance = embeddings.map((z) => covarianceTerm(z)).reduce((a, b) => add(a, b));
       const loss = add(mul(variance, regularizer.variance), mul(covariance, regularizer.covariance));
-      return { loss, scalars: { variance, covariance }, feeds: () => ({}) };
+      if (!regularizer.invariance) return { loss, scalars: { variance, covariance }, feeds: () => ({}) };
+      if (embeddings.length < 2)
+        throw new JepaError(
+          'regularizer: invariance compares what several masks leave of a sample; set masks.contexts to 2, or invariance to 0',
+        );
+      const invariance = average(embeddings.flatMap((a, i) => embeddings.slice(i + 1).map((b) => mseLoss(a, b))));
+      return {
+        loss: add(loss, mul(invariance, regularizer.invariance)),
+        scalars: { invariance, variance, covariance },
+        feeds: () => ({}),
+      };
     }
     const { weight, slices } = regularizer;
     const width = embeddings[0].shape[1] as number;

@@ -42,7 +42,13 @@ const convEncoder = z.strictObject({
 
 const regularizer = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('none') }),
-  z.strictObject({ kind: z.literal('vicreg'), variance: positive.default(25), covariance: positive.default(1) }),
+  z.strictObject({
+    kind: z.literal('vicreg'),
+    /** Between what several masks leave of a sample; 0 where a method predicts one view from the other. */
+    invariance: notNegative.default(0),
+    variance: positive.default(25),
+    covariance: positive.default(1),
+  }),
   z.strictObject({ kind: z.literal('sigreg'), weight: positive.default(0.05), slices: whole.default(256) }),
 ]);
 
