@@ -261,6 +261,8 @@ const methodSchema = z.discriminatedUnion('name', [
     inverse: notNegative.default(1),
     straightening: notNegative.default(0),
     sigreg: notNegative.default(0),
+    /** That states know what stays in an instance of the world, its walls and doors; needs data.moments. */
+    scene: notNegative.default(0),
     slices: whole.default(256),
     /** Hidden width of the network that tells actions. */
     inverseWidth: whole.default(256),

@@ -4,6 +4,7 @@ import { ACTIONS, MOMENTS, OBSERVATIONS, TIMES } from '../data/episodes/preparat
 import { straightening } from '../energy/dynamics.js';
 import { relaxedMinimum } from '../energy/free-energy.js';
 import { EB_QUADRATURE, randomDirections, sigreg } from '../energy/sigreg.js';
+import { vicreg } from '../energy/vicreg.js';
 import { mulDims } from '../graph/dims.js';
 import { add, div, mul, relu, square, sub } from '../graph/ops/elementwise.js';
 import { mseLoss } from '../graph/ops/losses.js';
@@ -71,6 +72,11 @@ export interface WorldModelTerms {
   readonly straightening: number;
   /** States are normally distributed. */
   readonly sigreg: number;
+  /**
+   * What stays: a projection of states agrees at all moments of one instance of the world and tells instances apart (VICReg). What
+   * comes next can be told without it, where one can go cannot.
+   */
+  readonly scene: number;
 }
 
 export interface WorldModelConfig {
@@ -80,7 +86,7 @@ export interface WorldModelConfig {
   readonly actions: number;
   /** Observations of a window; the terms see them all. */
   readonly frames: number;
-  /** Single observations of the episode beside it, and of another one, from which the distance is learned. */
+  /** Single observations of the episode beside it, and of another one, from which distance and scene are learned. */
   readonly moments: number;
   readonly encoder: StateEncoder;
   readonly predictor: StatePredictor;
@@ -153,7 +159,11 @@ export interface WorldModelModules {
   readonly predictor: Module;
   readonly inverse: Module;
   readonly distance?: Module;
+  readonly scene?: Module;
 }
+
+/** Width of the projection that knows the scene. */
+const SCENE_WIDTH = 16;
 
 export function worldModelModules(config: WorldModelConfig): WorldModelModules {
   const width = stateWidth(config.encoder);
@@ -163,6 +173,7 @@ export function worldModelModules(config: WorldModelConfig): WorldModelModules {
     predictor: makeModule('predictor.', predictorSpec(config)),
     inverse: makeModule('inverse.', new Map(inverse)),
     ...(config.distance && { distance: makeModule('distance.', distanceSpec(width, config.distance)) }),
+    ...(config.terms.scene > 0 && { scene: makeModule('scene.', new Map(reluStackSpec('', [width, SCENE_WIDTH]))) }),
   };
 }
 
@@ -244,10 +255,8 @@ export function worldModelInputs(config: WorldModelConfig): WorldModelInputs {
   return {
     observations: input(OBSERVATIONS, ['batch', frames, ...observation]),
     actions: input(ACTIONS, ['batch', frames, actions]),
-    ...(distance && {
-      moments: input(MOMENTS, ['batch', 2, moments, ...observation]),
-      times: input(TIMES, ['batch', moments]),
-    }),
+    ...((distance || terms.scene > 0) && { moments: input(MOMENTS, ['batch', 2, moments, ...observation]) }),
+    ...(distance && { times: input(TIMES, ['batch', moments]) }),
     ...(terms.sigreg > 0 && { directions: input(DIRECTIONS, [stateWidth(encoder), slices]) }),
   };
 }
@@ -330,18 +339,28 @@ export function worldModel(
     named.sigreg = scope('sigreg', () => sigreg(transpose(states, [1, 0, 2]), directions, EB_QUADRATURE));
     parts.push(mul(named.sigreg, terms.sigreg));
   }
-  if (config.distance && modules.distance && moments && times) {
+  if (moments) {
+    const single = reshape(moments, [batch, 2 * config.moments, ...config.observation]);
+    const seen = scope('encoder', () => encode(single));
+    /** Of the same episode, and of another one. */
+    const halves = (x: Tensor): readonly Tensor[] => split(x, 1, [config.moments, config.moments]);
     const { distance } = config;
-    const { weights } = modules.distance;
-    named.distance = scope('distance', () => {
-      const single = reshape(moments, [batch, 2 * config.moments, ...config.observation]);
-      const [own, elsewhere] = split(potentialsOf(encode(single), weights, distance), 1, [
-        config.moments,
-        config.moments,
-      ]);
-      return distanceLoss(own, times, elsewhere, distance);
-    });
-    parts.push(mul(named.distance, distance.weight));
+    if (distance && modules.distance && times) {
+      const { weights } = modules.distance;
+      named.distance = scope('distance', () => {
+        const [own, elsewhere] = halves(potentialsOf(seen, weights, distance));
+        return distanceLoss(own, times, elsewhere, distance);
+      });
+      parts.push(mul(named.distance, distance.weight));
+    }
+    if (modules.scene) {
+      const { weights } = modules.scene;
+      named.scene = scope('scene', () => {
+        const [own, elsewhere] = halves(reluStack(seen, weights, 1)).map((x) => reshape(x, [-1, SCENE_WIDTH]));
+        return vicreg(own, elsewhere).loss;
+      });
+      parts.push(mul(named.scene, terms.scene));
+    }
   }
   const along = (x: Tensor): Tensor => transpose(reshape(x, x.shape.slice(0, 3)), [0, 2, 1]);
   return {
@@ -371,15 +390,17 @@ export function worldModelMethod(config: WorldModelConfig): WorldModelMethod {
     );
   if (distance && moments < 2)
     throw new JepaError('world model: a distance is learned from moments of an episode; set data.moments to 2 or more');
+  if (terms.scene > 0 && moments < 1)
+    throw new JepaError('world model: a scene is learned from moments of episodes; set data.moments to 1 or more');
   const modules = worldModelModules(config);
   const inputs = worldModelInputs(config);
   const { loss, terms: named, prediction, target } = worldModel(inputs, modules, config);
-  const wanted = [OBSERVATIONS, ACTIONS, ...(distance ? [MOMENTS, TIMES] : [])];
+  const wanted = [OBSERVATIONS, ACTIONS, MOMENTS, TIMES].filter((name) => name in inputs);
   return {
     name: 'world-model',
     config,
     modules,
-    trained: [modules.encoder, modules.predictor, modules.inverse, ...(modules.distance ? [modules.distance] : [])],
+    trained: Object.values(modules).filter((module) => module !== undefined),
     followers: [],
     loss,
     scalars: named,

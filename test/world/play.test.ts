@@ -7,7 +7,7 @@ import { startingValues } from '../../src/methods/method.js';
 import { createEngine } from '../../src/runtime/index.js';
 import { worldCalled } from '../../src/world/envs/index.js';
 import type { Batch } from '../../src/world/envs/world.js';
-import { openLatentWorld } from '../../src/world/latent.js';
+import { openLatentWorld, worldModelStates } from '../../src/world/latent.js';
 import { type PlanningActor, planningActor, play, type Thought } from '../../src/world/play.js';
 import { worldModelMethod } from '../../src/world/world-model.js';
 
@@ -22,14 +22,23 @@ test('actions of a plan are held for as many steps as --repeat says, in the worl
     encoder: { kind: 'mlp', hidden: [8], width: 6 },
     predictor: { kind: 'gru' },
     steps: 2,
-    terms: { prediction: 1, variance: 1, covariance: 1, similarity: 1, inverse: 1, straightening: 0, sigreg: 0 },
+    terms: {
+      prediction: 1,
+      variance: 1,
+      covariance: 1,
+      similarity: 1,
+      inverse: 1,
+      straightening: 0,
+      sigreg: 0,
+      scene: 0,
+    },
     inverseWidth: 4,
     slices: 1,
   });
   const state = await engine.createState(method.trained.flatMap(({ tensors }) => [...tensors.values()]));
   await state.write(startingValues(method, createRandom(1)));
   const [mean, std] = [Array.from({ length: 9 }, () => 0), Array.from({ length: 9 }, () => 50)];
-  const model = await openLatentWorld(engine, state, method, { range: 'plain', mean, std });
+  const model = await openLatentWorld(engine, state, worldModelStates(method), { range: 'plain', mean, std });
   const [horizon, repeat, replan, count, steps] = [3, 4, 2, 2, 16];
   const thoughts: Thought[] = [];
   const search = { method: 'cem', horizon, samples: 8, elites: 2, iterations: 2, std: 1 } as const;

@@ -173,6 +173,7 @@ const small: ConfigInput = {
     inverseWidth: 8,
     straightening: 0.1,
     sigreg: 0.1,
+    scene: 0.1,
     slices: 8,
     distance: { hidden: [16], groups: 2, potentials: 4 },
   },
@@ -215,7 +216,9 @@ describe('world models', () => {
       });
       assert.ok(losses.length === 2 && losses.every(Number.isFinite), encoder.kind);
       assert.ok(
-        ['prediction', 'variance', 'inverse', 'straightening', 'sigreg', 'distance'].every((s) => scalars.includes(s)),
+        ['prediction', 'variance', 'inverse', 'straightening', 'sigreg', 'distance', 'scene'].every((s) =>
+          scalars.includes(s),
+        ),
       );
       assert.equal(result.last?.width, encoder.width);
     }
@@ -244,7 +247,7 @@ describe('world models', () => {
     }
 
     const run = openWorldRun(parts);
-    const model = await run.open(engine);
+    const model = await run.open(engine, 'two-rooms');
     const probe = await probeStates(model, dataset, test);
     assert.equal(probe.r2PerNumber.length, 2);
     const { latent, place } = await rolloutErrors(
