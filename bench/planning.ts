@@ -11,7 +11,7 @@ import { initialValues } from '../src/nn/weights.js';
 import { createEngine } from '../src/runtime/index.js';
 import { buildMethod } from '../src/train/build.js';
 import { crossEntropyMethod } from '../src/world/cem.js';
-import { goalDistances, overTime } from '../src/world/planning/objectives.js';
+import { goalDistances, overTime, pathsBySteps } from '../src/world/planning/objectives.js';
 import { openPlanScores, type PlanningModel } from '../src/world/planning/planner.js';
 import { isWorldModel, nextStates } from '../src/world/world-model.js';
 import { avx512Preload, findTorch, Peer, pause, timing } from './peer.js';
@@ -63,7 +63,7 @@ async function main(rounds: number, log: (line: string) => void) {
   const model: PlanningModel = {
     width: encoder.width,
     actions,
-    step: nextStates(modules, config),
+    futures: [pathsBySteps(nextStates(modules, config))],
     cost: (path, goal) => overTime(goalDistances(path, goal, 3), 2, 'sum'),
   };
   const scores = await openPlanScores(engine, state, model, horizon);

@@ -63,7 +63,7 @@ async function windowsAcross(dataset: EpisodeDataset): Promise<Ends> {
 
 async function scores(model: LatentWorld, probe: StateProbe, ends: Ends): Promise<ForkScores> {
   const { places } = ends;
-  const { width } = model;
+  const { width, futures: known } = model.model;
   const count = places.length;
   /** Places told of states that stand `stride` rows apart, the last of each group. */
   const told = (states: Float32Array, stride: number): (readonly [x: number, y: number])[] => {
@@ -76,7 +76,7 @@ async function scores(model: LatentWorld, probe: StateProbe, ends: Ends): Promis
   const from = await model.encode(ends.first);
   const plans = float32([count, STEPS, 1], ends.actions);
   const futures: (readonly [number, number])[][] = [];
-  for (let future = 0; future < (model.method.config.codes ?? 1); future++)
+  for (let future = 0; future < known.length; future++)
     futures.push(told((await model.imagine(from, plans, future)).data, STEPS + 1));
   const seen = told((await model.encode(ends.last)).data, 1);
   const across = ([, py]: readonly [number, number], i: number): number => Math.abs(py - places[i].y);

@@ -6,7 +6,7 @@ import { type ConfigInput, parseConfig } from '../../src/train/config.js';
 import { trainLoop } from '../../src/train/loop.js';
 import { type Behaviour, type CollectOptions, collectEpisodes } from '../../src/world/collect.js';
 import type { Row, World } from '../../src/world/envs/world.js';
-import { type LatentWorld, openLatentWorld } from '../../src/world/latent.js';
+import { type LatentWorld, openLatentWorld, worldModelStates } from '../../src/world/latent.js';
 import { isWorldModel } from '../../src/world/world-model.js';
 
 /** Small world models, learned on the spot from episodes that are collected once and kept. */
@@ -76,7 +76,7 @@ export async function learn(
   });
   const { method, state, facts, seconds } = await trainLoop({ config, dataset, engine });
   if (!isWorldModel(method)) throw new Error(`${method.name} is no world model`);
-  return { model: await openLatentWorld(engine, state, method, scalingOf(config, facts)), seconds };
+  return { model: await openLatentWorld(engine, state, worldModelStates(method), scalingOf(config, facts)), seconds };
 }
 
 export const mean = (values: ArrayLike<number>): number =>

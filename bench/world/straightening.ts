@@ -67,7 +67,7 @@ const still: Behaviour = { name: 'still', begin: (_, world) => () => world.actio
 /** Mean cosine of neighbouring changes of states along held-out windows (where something moves): 1 is straight. */
 async function straightness(model: LatentWorld, dataset: EpisodeDataset): Promise<number> {
   const cosines: number[] = [];
-  const { width } = model;
+  const { width } = model.model;
   for (let i = 0; i < 128; i++) {
     const { data } = await model.encode((await dataset.read(i)).observations);
     const change = (t: number) =>

@@ -16,7 +16,7 @@ import { scalingOf } from '../train/build.js';
 import { exportOnnx } from '../train/export.js';
 import { trainedEncoder } from '../train/frozen.js';
 import { type ProbeResult, probe, probePercents } from '../train/probe.js';
-import { openLatentWorld } from '../world/latent.js';
+import { openLatentWorld, worldModelStates } from '../world/latent.js';
 import { probeStates } from '../world/measure.js';
 import { isWorldModel, type WorldModelMethod } from '../world/world-model.js';
 import { bold, dim, mark, print, printJson, stages, table } from './output.js';
@@ -119,7 +119,7 @@ async function statesTold(
   const parts = [data.train, data.test] as [EpisodeDataset, EpisodeDataset];
   if (parts[0].shape.state === 0) return undefined;
   const told = async (state: State) => {
-    const model = await openLatentWorld(engine, state, method, scalingOf(config, facts));
+    const model = await openLatentWorld(engine, state, worldModelStates(method), scalingOf(config, facts));
     const { r2, rmse } = await probeStates(model, ...parts);
     await model.close();
     return { r2, rmse };
@@ -230,7 +230,10 @@ function nextSteps({ folder, name, config, data }: TrainedRun): NextStep[] {
   const isWorld = config.method.name === 'world-model';
   const isModel = isWorld || config.method.name === 'vjepa2-ac';
   const steps: (NextStep | false)[] = [
-    isWorld && { what: 'Reach goals by planning with it', command: `jepa plan ${folder} --episodes 100` },
+    isModel && {
+      what: 'Reach goals by planning with it',
+      command: `jepa plan ${folder} --episodes ${isWorld ? 100 : 20}`,
+    },
     { what: `Turn ${many} into vectors`, command: `jepa embed ${folder} ${own}/ --out ${own}.parquet` },
     isImages && { what: 'Find the images most like one', command: `jepa search ${folder} photos/ --like one.png` },
     isVit && { what: 'Take the encoder to a web page (transformers.js)', command: `jepa export ${folder} --out web/` },

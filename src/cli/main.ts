@@ -162,8 +162,8 @@ A run that was interrupted is gone on with; a finished one in the same folder is
 
   jepa
     .command('plan')
-    .description('reach goals in a world by planning with a trained world model; against greedy and random actions')
-    .argument('<run>', 'the run of a world model, or its checkpoint folder')
+    .description('reach goals in a world by planning with a trained model; against greedy and random actions')
+    .argument('<run>', 'the run of a world model or of V-JEPA 2-AC, or its checkpoint folder')
     .option('--env <name>', 'the world (default: that of the training data)')
     .option('--episodes <number>', 'episodes, run side by side', count, 20)
     .option('--steps <number>', 'actions of an episode (default: as the world has it)', count)
@@ -173,14 +173,14 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         .choices(['cem', 'icem', 'mppi', 'predictive', 'gradient'])
         .default('cem'),
     )
-    .option('--horizon <number>', 'actions of a plan', count, 30)
+    .option('--horizon <number>', 'actions of a plan (default: 30, or as many as the model looks ahead)', count)
     .option('--samples <number>', 'plans of an iteration', count, 64)
     .option('--iterations <number>', 'iterations of a search', count, 6)
     .option('--elites <number>', 'plans that are kept (default: a tenth)', count)
     .option('--std <number>', 'spread of the first plans (default: five sixths of the longest action)', positive)
     .option('--limit <number>', 'longest action (default: that of the training data)', positive)
     .option('--repeat <number>', 'steps that every action of a plan is held for', count, 1)
-    .option('--replan <number>', 'actions of a plan that are carried out before the next plan', count, 4)
+    .option('--replan <number>', 'actions of a plan that are carried out before the next plan (default: 4)', count)
     .option('--no-warm-start', 'begin every search anew')
     .addOption(
       new Option(
@@ -188,7 +188,12 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         'what brings a plan closer (default: learned, where the model learned it)',
       ).choices(['latent', 'learned']),
     )
-    .addOption(new Option('--cost <name>', 'of the last state, or summed').choices(['last', 'sum']).default('sum'))
+    .addOption(
+      new Option('--cost <name>', 'of the last state, or summed (default: sum; last for V-JEPA 2-AC)').choices([
+        'last',
+        'sum',
+      ]),
+    )
     .option('--factor <name=value...>', 'a property of the world, as "door half=2"; draw draws it for every episode')
     .option(
       '--shifts <episodes>',
@@ -205,6 +210,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa plan runs/two-rooms --planner icem --horizon 15 --json', 'another search'],
         ['jepa plan runs/two-rooms --factor "door half=2"', 'in a world with a narrower door'],
         ['jepa plan runs/two-rooms --shifts 20', 'and what changes of the world it bears'],
+        ['jepa plan runs/vjepa2-ac --episodes 20', 'pictures alone, on a frozen video encoder'],
       ),
     )
     .action(async (run: string, options) => (await import('./plan.js')).plan(run, options));

@@ -45,7 +45,7 @@ export function planReport({ result, world, played, greedy, remembered, shown, f
   const { success, time, rollout, probe, planner, env, episodes, floors } = result;
   return {
     title: `Planning in ${env}`,
-    method: `World model, ${planner.method} planner`,
+    method: `${result.model}, ${planner.method} planner`,
     summary: `In ${episodes} episodes of ${result.steps} steps the planner ended at the goal in ${percent(success.rate)} % (95 % interval ${percent(success.interval[0])} to ${percent(success.interval[1])}), against ${percent(floors.greedy.rate)} % for going straight to it and ${percent(floors.random.rate)} % for random actions. An action takes ${formatFixed(time.action, 1)} ms.${result.interrupted ? ` The evaluation was interrupted: of ${result.stepsAsked} steps an episode ${result.steps} were made, and that is what everything here is about.` : ''}`,
     headline: [
       {

@@ -60,6 +60,7 @@ export function planText(result: PlanResult, files: readonly WrittenFile[]): str
   }
   const imagined = rollout.place ?? rollout.latent;
   const depths = [1, 8, 16, imagined.model.length].filter((depth) => depth <= imagined.model.length);
+  const { poses } = result;
   const errors = depths.map(
     (depth) => `${formatFixed(imagined.model[depth - 1], rollout.place ? 1 : 2)} after ${depth}`,
   );
@@ -68,6 +69,11 @@ export function planText(result: PlanResult, files: readonly WrittenFile[]): str
       `${formatFixed(time.action, 1)} ms an action (${formatFixed(time.plan, 0)} ms a plan), ${formatFixed(time.actionSideBySide, 1)} ms with ${episodes} episodes side by side`,
       `reached at any time ${percent(everReached)} %, mean distance in the end ${formatNumber(meanDistance)}`,
       `where things are: R2 ${formatFixed(probe.r2, 3)}, error ${formatNumber(probe.rmse)}; imagined: error ${errors.join(', ')} steps`,
+      ...(poses
+        ? [
+            `poses told along plans: R2 ${depths.map((depth) => `${formatFixed(poses.r2[depth - 1], 3)} after ${depth}`).join(', ')} actions`,
+          ]
+        : []),
     ].join('\n'),
     table(files.map(({ path, what }) => [path, what]))
       .split('\n')

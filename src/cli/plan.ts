@@ -13,7 +13,7 @@ import { greedyBehaviour, randomBehaviour, usualBehaviour } from '../world/colle
 import { worldCalled } from '../world/envs/index.js';
 import { type FactorSettings, openBatch, type World } from '../world/envs/world.js';
 import { worldEpisodes } from '../world/episodes.js';
-import type { LatentWorld, Objective } from '../world/latent.js';
+import { type LatentWorld, type Objective, observedBy } from '../world/latent.js';
 import { placesAlong, probeStates, type RolloutErrors, rolloutErrors, type StateProbe } from '../world/measure.js';
 import type { SamplingOptions } from '../world/planning/planner.js';
 import { normLimit } from '../world/planning/sampling.js';
@@ -34,7 +34,6 @@ import {
   shiftsOf,
   successByFactor,
 } from '../world/variation.js';
-import { stateWidth } from '../world/world-model.js';
 import { factorsOf, usage } from './collect.js';
 import { catchInterrupts } from './interrupt.js';
 import { notice, print, printJson, stages } from './output.js';
@@ -49,17 +48,17 @@ export interface PlanCommandOptions {
   readonly seed: number;
   readonly steps?: number;
   readonly planner: SamplingOptions['method'];
-  readonly horizon: number;
+  readonly horizon?: number;
   readonly samples: number;
   readonly elites?: number;
   readonly iterations: number;
   readonly std?: number;
   readonly limit?: number;
   readonly repeat: number;
-  readonly replan: number;
+  readonly replan?: number;
   readonly warmStart: boolean;
   readonly distance?: Objective['distance'];
-  readonly cost: Objective['time'];
+  readonly cost?: Objective['time'];
   readonly factor?: readonly string[];
   /** Episodes in every changed world. */
   readonly shifts?: number;
@@ -68,7 +67,7 @@ export interface PlanCommandOptions {
   readonly json?: boolean;
 }
 
-/** Steps that rollouts are compared with the truth. */
+/** Steps that rollouts are compared with the truth, where the model knows so many. */
 const DEPTH = 32;
 /** Episodes whose thoughts are kept for the report, and those of the film. */
 const SHOWN = 12;
@@ -80,6 +79,8 @@ const MOST_STATES = 2 ** 22;
 /** What stands in `result.json` of a planning evaluation. */
 export interface PlanResult {
   readonly run: string;
+  /** What kind of model it is. */
+  readonly model: string;
   readonly step: number;
   readonly env: string;
   /** Factors of the world that were set; null was drawn for every episode. */
@@ -107,6 +108,8 @@ export interface PlanResult {
   readonly time: { readonly plan: number; readonly action: number; readonly actionSideBySide: number };
   readonly probe: { readonly r2: number; readonly rmse: number; readonly r2PerNumber: readonly number[] };
   readonly rollout: RolloutErrors;
+  /** Of models that are told poses: how well these are known along plans, after 1, 2, ... actions. */
+  readonly poses?: { readonly r2: readonly number[] };
   readonly seconds: number;
 }
 
@@ -139,11 +142,12 @@ export async function plan(path: string, options: PlanCommandOptions): Promise<v
   const { signal } = interrupts;
   const engine = await createEngine({ backend: run.config.train.backend, workers: options.workers });
   try {
-    const model = await run.open(engine);
+    stage.show('opening the model');
+    const model = await run.open(engine, env);
     stage.show('where things are, told from states');
     const probe = await probeOf(model, run, env);
     signal.throwIfAborted();
-    stage.show(`predictions ${DEPTH} steps ahead`);
+    stage.show(`predictions ${depthOf(run)} steps ahead`);
     const rollout = await rolloutOf(model, run, env, probe);
     signal.throwIfAborted();
 
@@ -212,6 +216,7 @@ export async function plan(path: string, options: PlanCommandOptions): Promise<v
     const first = options.shifts ? Math.min(options.shifts, episodes) : 0;
     const result: PlanResult = {
       run: path,
+      model: run.outline.title,
       step: run.step,
       env,
       set: factors,
@@ -243,6 +248,7 @@ export async function plan(path: string, options: PlanCommandOptions): Promise<v
       },
       probe: { r2: probe.r2, rmse: probe.rmse, r2PerNumber: probe.r2PerNumber },
       rollout,
+      ...(model.model.pose && { poses: { r2: model.model.pose.r2 } }),
       seconds: (performance.now() - started) / 1000,
     };
     stage.show('drawing the episodes');
@@ -292,6 +298,8 @@ function ownWorld({ config, folder }: WorldRun): string {
   throw new UsageError(`${folder}: the run learned from ${source}, which names no world; name one with --env`);
 }
 
+/** Actions of a plan, and how many of them are carried out, where nothing else is asked for. */
+const [HORIZON, REPLAN] = [30, 4];
 /** Of sampling planners a tenth of the plans is kept. */
 const ELITES = 0.1;
 /** First spread of plans, in lengths of the longest action. */
@@ -300,26 +308,38 @@ const SPREAD = 5 / 6;
 const MOST_NUMBERS = 2 ** 28;
 
 function settings(
-  { method, facts, folder }: WorldRun,
+  { outline, facts, folder }: WorldRun,
   world: World,
   options: PlanCommandOptions,
 ): Omit<PlanningOptions, 'seed'> {
-  const { action, observation, longest } = facts.episodes ?? { action: 0, observation: [], longest: 0 };
-  if (action !== world.action.length)
+  const { actions, observation, told, footprint, furthest = Number.POSITIVE_INFINITY } = outline;
+  const longest = facts.episodes?.longest ?? 0;
+  if (actions !== world.action.length)
     throw new UsageError(
-      `${folder}: the model knows actions of ${action} numbers, ${world.name} has ${world.action.length}`,
+      `${folder}: the model knows actions of ${actions} numbers, ${world.name} has ${world.action.length}`,
     );
   const shown = observation.length === 3 ? world.picture : [world.state.length + world.factors.length];
   if (observation.join() !== shown.join())
     throw new UsageError(
       `${folder}: the model observes [${observation.join(', ')}], ${world.name} shows [${shown.join(', ')}]`,
     );
+  if (told > world.state.length)
+    throw new UsageError(
+      `${folder}: the model is told poses of ${told} numbers, states of ${world.name} have ${world.state.length}; plan in a world that gives such poses, or train with method.pose=${world.state.length} or less`,
+    );
   if (world.goal === 0) throw new UsageError(`${world.name} has no goals that could be planned for`);
-  const { planner, samples, horizon, iterations, repeat, replan, warmStart, cost } = options;
+  const { planner, samples, iterations, repeat, warmStart } = options;
+  const horizon = options.horizon ?? Math.max(1, Math.min(HORIZON, Math.floor(furthest / repeat)));
+  const replan = options.replan ?? Math.min(REPLAN, horizon);
+  if (horizon * repeat > furthest)
+    throw new UsageError(
+      `${folder}: the model learned from windows of ${furthest + 1} observations, plans have ${furthest} steps at most, not ${horizon * repeat}; lower --horizon or --repeat`,
+    );
   // Plans beyond what the model has seen are guesses.
-  const furthest = options.limit ?? longest;
-  const distance = options.distance ?? (method.config.distance ? 'learned' : 'latent');
-  if (distance === 'learned' && !method.config.distance)
+  const limit = options.limit ?? longest;
+  const distance = options.distance ?? outline.objective.distance;
+  const time = options.cost ?? outline.objective.time;
+  if (distance === 'learned' && !outline.isDistanceLearned)
     throw new UsageError(
       `${folder}: this model learned no distance; use --distance latent, or train with method.distance`,
     );
@@ -331,7 +351,7 @@ function settings(
     throw new UsageError(
       `${elites} elites of ${samples} samples: give 2 samples or more, ${fewest} elites or more, and no more elites than samples`,
     );
-  const numbers = samples * (horizon * repeat + 1) * stateWidth(method.config.encoder);
+  const numbers = samples * (horizon * repeat + 1) * footprint;
   if (numbers > MOST_NUMBERS)
     throw new UsageError(
       `${samples} samples of ${horizon * repeat} steps are ${formatBytes(4 * numbers)} of imagined states; ${formatBytes(4 * MOST_NUMBERS)} are the most: lower --samples, --horizon or --repeat`,
@@ -342,10 +362,10 @@ function settings(
     samples,
     elites,
     iterations,
-    std: options.std ?? SPREAD * furthest,
-    limit: normLimit(furthest),
+    std: options.std ?? SPREAD * limit,
+    limit: normLimit(limit),
     ...(planner === 'icem' && { keptElites: Math.max(1, Math.round(elites / 4)) }),
-    objective: { distance, time: cost },
+    objective: { distance, time },
     repeat,
     replan,
     warmStart,
@@ -363,7 +383,7 @@ const episodesOf = (run: WorldRun, env: string, frames: number, seed: number, co
     behaviour: usualBehaviour(env),
     count,
     seed,
-    observe: run.method.config.observation.length === 3 ? 'pictures' : 'states',
+    observe: observedBy(run.outline),
     frames,
     moments: 0,
   });
@@ -371,8 +391,10 @@ const episodesOf = (run: WorldRun, env: string, frames: number, seed: number, co
 const probeOf = (model: LatentWorld, run: WorldRun, env: string): Promise<StateProbe> =>
   probeStates(model, episodesOf(run, env, 1, 2_000_000_011, 2048), episodesOf(run, env, 1, 3_000_000_019, 512));
 
+const depthOf = ({ outline: { furthest = DEPTH } }: WorldRun): number => Math.min(DEPTH, furthest);
+
 const rolloutOf = (model: LatentWorld, run: WorldRun, env: string, probe: StateProbe): Promise<RolloutErrors> =>
-  rolloutErrors(model, episodesOf(run, env, DEPTH + 1, 3_000_000_019, 128), probe);
+  rolloutErrors(model, episodesOf(run, env, depthOf(run) + 1, 3_000_000_019, 128), probe);
 
 /** What the probe sees along the first paths, [paths][times][numbers]. */
 function placesOf({ paths }: Thought, probe: StateProbe, count: number): number[][][] {

@@ -6,7 +6,14 @@ import { add } from '../graph/ops/elementwise.js';
 import { broadcastTo, concat, expandDims, narrow, reshape, transpose } from '../graph/ops/move.js';
 import { mean } from '../graph/ops/reduce.js';
 import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
-import { type AcConditions, type AcPredictorConfig, acPredictor, acPredictorSpec } from '../nn/ac-predictor.js';
+import {
+  type AcConditions,
+  type AcPast,
+  type AcPredictorConfig,
+  acPast,
+  acPredictor,
+  acPredictorSpec,
+} from '../nn/ac-predictor.js';
 import { gridOf, type VitConfig, vit, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule, type Weights } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
@@ -46,11 +53,11 @@ export function frameRepresentations(clips: Tensor, w: Weights, config: VitConfi
   return stopGradient(plainNorm(reshape(tokens, [batch, mulDims(frames, rows * columns), config.width])));
 }
 
-/** The first `count` frames of conditions. */
-const firstFrames = ({ actions, states, extrinsics }: AcConditions, count: number): AcConditions => ({
-  actions: narrow(actions, 1, 0, count),
-  ...(states ? { states: narrow(states, 1, 0, count) } : {}),
-  ...(extrinsics ? { extrinsics: narrow(extrinsics, 1, 0, count) } : {}),
+/** `count` frames of conditions, from frame `first` on. */
+const someFrames = ({ actions, states, extrinsics }: AcConditions, first: number, count: number): AcConditions => ({
+  actions: narrow(actions, 1, first, count),
+  ...(states ? { states: narrow(states, 1, first, count) } : {}),
+  ...(extrinsics ? { extrinsics: narrow(extrinsics, 1, first, count) } : {}),
 });
 
 /** Normalised predictions for every frame of `features` [batch, frames * tokens, width]: those of the frames that follow. */
@@ -59,12 +66,13 @@ export const predictFrames = (
   conditions: AcConditions,
   w: Weights,
   config: AcPredictorConfig,
-): Tensor => plainNorm(acPredictor(features, conditions, w, config));
+  past?: AcPast,
+): Tensor => plainNorm(acPredictor(features, conditions, w, config, past));
 
 /**
  * Predicts `steps` frames one after the other, each from `start` [batch, frames * tokens, width] and all predictions so far:
- * [batch, steps * tokens, width]. Actions and states are given for every frame from the first of `start` on. `first`: the
- * first prediction, where it is known.
+ * [batch, steps * tokens, width]. Every frame goes through the predictor once. Actions and states are given for every frame from the
+ * first of `start` on. `first`: the first prediction, where it is known.
  */
 export function rollOut(
   start: Tensor,
@@ -75,20 +83,22 @@ export function rollOut(
   first?: Tensor,
 ): Tensor {
   const each = config.grid[0] * config.grid[1];
-  const given = (start.shape[1] as number) / each;
-  let frames = start;
+  const past = acPast(config);
+  const predictions: Tensor[] = [];
+  let fresh = start; // Frames that the predictor has not been given yet.
   for (let step = 0; step < steps; step++) {
     const known = step === 0 ? first : undefined;
     const next =
       known ??
       scope(`step ${step}`, () => {
-        const count = given + step;
-        const predicted = predictFrames(frames, firstFrames(conditions, count), w, config);
+        const count = (fresh.shape[1] as number) / each;
+        const predicted = predictFrames(fresh, someFrames(conditions, past.frames, count), w, config, past);
         return narrow(predicted, 1, (count - 1) * each, each);
       });
-    frames = concat([frames, next], 1);
+    predictions.push(next);
+    fresh = known ? concat([start, next], 1) : next;
   }
-  return narrow(frames, 1, given * each, steps * each);
+  return concat(predictions, 1);
 }
 
 export interface AcForward {
@@ -108,7 +118,7 @@ export function ac(
 ): AcForward {
   const each = config.grid[0] * config.grid[1];
   const moves = conditions.actions.shape[1] as number;
-  const known = firstFrames(conditions, moves);
+  const known = someFrames(conditions, 0, moves);
   const teacherForced = scope('teacher forcing', () =>
     predictFrames(narrow(targets, 1, 0, moves * each), known, w, config),
   );

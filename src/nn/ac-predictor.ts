@@ -5,7 +5,15 @@ import { concat, expandDims, narrow, reshape } from '../graph/ops/move.js';
 import { linear } from '../graph/ops/product.js';
 import { constant, operatorError, scope, type Tensor } from '../graph/tensor.js';
 import { type Rotary, ropePlaces, ropeTable, rotaryOf } from './rope.js';
-import { blocks, blocksSpec, linearSpec, norm, normSpec, type TransformerConfig } from './transformer.js';
+import {
+  blocks,
+  blocksSpec,
+  linearSpec,
+  norm,
+  normSpec,
+  type SeenTokens,
+  type TransformerConfig,
+} from './transformer.js';
 import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
 
 /**
@@ -50,8 +58,29 @@ export interface AcConditions {
   readonly extrinsics?: Tensor;
 }
 
-/** Features [batch, frames * tokens, encoderWidth] -> the same shape: at frame f the prediction of frame f + 1. */
-export function acPredictor(features: Tensor, conditions: AcConditions, w: Weights, config: AcPredictorConfig): Tensor {
+/** Frames that a predictor was given before those of a call, with what it keeps of them; grows with every call. */
+export interface AcPast {
+  frames: number;
+  readonly blocks: readonly SeenTokens[];
+}
+
+/** A past without frames. */
+export const acPast = ({ depth }: AcPredictorConfig): AcPast => ({
+  frames: 0,
+  blocks: Array.from({ length: depth }, () => ({})),
+});
+
+/**
+ * Features [batch, frames * tokens, encoderWidth] -> the same shape: at frame f the prediction of frame f + 1. With a `past` the
+ * frames and their conditions are those that follow it.
+ */
+export function acPredictor(
+  features: Tensor,
+  conditions: AcConditions,
+  w: Weights,
+  config: AcPredictorConfig,
+  past: AcPast = acPast(config),
+): Tensor {
   const { actions, states, extrinsics } = conditions;
   const [batch, frames] = actions.shape;
   const { width, grid } = config;
@@ -77,10 +106,17 @@ export function acPredictor(features: Tensor, conditions: AcConditions, w: Weigh
   const count = conditioned.length;
   const sequence = concat([...conditioned.map((t) => expandDims(t, 2)), embedded], 2);
   const tokens = reshape(sequence, [batch, frames * (count + each), width]);
+  const all = past.frames + frames;
+  const later = (x: Tensor, axis: number): Tensor =>
+    narrow(x, axis, past.frames * (count + each), frames * (count + each));
+  const { cos, sin } = acRotary([all, ...grid], count, width / config.heads);
   const out = blocks(tokens, w, 'predictor_blocks', config, {
-    rotary: acRotary([frames, ...grid], count, width / config.heads),
-    mask: seesEarlierFrames(frames, count + each),
+    rotary: { cos: later(cos, 1), sin: later(sin, 1) },
+    // A single frame sees everything there is.
+    ...(frames > 1 && { mask: later(seesEarlierFrames(all, count + each), 0) }),
+    seen: past.blocks,
   });
+  past.frames = all;
   const patches = narrow(reshape(out, [batch, frames, count + each, width]), 2, count, each);
   const normed = norm(reshape(patches, [batch, frames * each, width]), under(w, 'predictor_norm.'), config.eps);
   return layer(normed, 'predictor_proj');

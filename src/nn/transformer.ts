@@ -100,13 +100,21 @@ export interface DropPath {
   readonly mlp: (block: number) => Tensor;
 }
 
+/** Keys (turned by their positions) and values of the tokens before, [batch, heads, tokens, headWidth] each; none at first. */
+export interface SeenTokens {
+  keys?: Tensor;
+  values?: Tensor;
+}
+
 export interface AttentionOptions {
   /** Return these tokens only: all tokens are attended to, but only these are asked about. */
   readonly select?: Select;
   /** Turns queries and keys by their positions. */
   readonly rotary?: Rotary;
-  /** bool [tokens, tokens]: where a query may look. Not together with `select`. */
+  /** bool [tokens, tokens with those before]: where a query may look. Not together with `select`. */
   readonly mask?: Tensor;
+  /** Tokens before, which are attended to as well; those of this call are added. */
+  readonly seen?: SeenTokens;
 }
 
 export interface BlockOptions extends AttentionOptions {
@@ -146,7 +154,7 @@ export function attend(
   x: Tensor,
   w: Weights,
   { heads, width, qkvBias }: TransformerConfig,
-  { select, rotary, mask }: AttentionOptions = {},
+  { select, rotary, mask, seen }: AttentionOptions = {},
 ): { out: Tensor; probabilities: Tensor } {
   const headWidth = width / heads;
   const weight = w('qkv.weight');
@@ -162,15 +170,18 @@ export function attend(
     parts = splitHeads(linear(x, weight, bias), 3, heads, headWidth);
   }
   const [q, k, v] = parts; // [batch, heads, tokens, headWidth]
-  const turned = rotary ? [turn(q, rotary, select), turn(k, rotary)] : [q, k];
-  const attended = (queries: Tensor, seen?: Tensor): { probabilities: Tensor; values: Tensor } => {
-    const scores = matmul(queries, turned[1], { transposeB: true, alpha: 1 / Math.sqrt(headWidth) });
-    const probabilities = softmax(seen ? maskScores(scores, seen) : scores);
-    return { probabilities, values: matmul(probabilities, v) };
+  const [queries, own] = rotary ? [turn(q, rotary, select), turn(k, rotary)] : [q, k];
+  const keys = seen?.keys ? concat([seen.keys, own], 2) : own;
+  const values = seen?.values ? concat([seen.values, v], 2) : v;
+  if (seen) Object.assign(seen, { keys, values });
+  const attended = (asked: Tensor, visible?: Tensor): { probabilities: Tensor; values: Tensor } => {
+    const scores = matmul(asked, keys, { transposeB: true, alpha: 1 / Math.sqrt(headWidth) });
+    const probabilities = softmax(visible ? maskScores(scores, visible) : scores);
+    return { probabilities, values: matmul(probabilities, values) };
   };
-  const sizes = mask ? [] : queryPieces(heads, turned[0].shape[2], k.shape[2]);
+  const sizes = mask ? [] : queryPieces(heads, queries.shape[2], keys.shape[2]);
   const pieces =
-    sizes.length > 1 ? split(turned[0], 2, sizes).map((piece) => attended(piece)) : [attended(turned[0], mask)];
+    sizes.length > 1 ? split(queries, 2, sizes).map((piece) => attended(piece)) : [attended(queries, mask)];
   const whole = (of: (part: { probabilities: Tensor; values: Tensor }) => Tensor): Tensor =>
     pieces.length === 1 ? of(pieces[0]) : concat(pieces.map(of), 2);
   const probabilities = whole((part) => part.probabilities);
@@ -220,6 +231,8 @@ export interface BlocksOptions {
   readonly select?: Select;
   readonly rotary?: Rotary;
   readonly mask?: Tensor;
+  /** Of every block. */
+  readonly seen?: readonly SeenTokens[];
   readonly drop?: DropPath;
   /** Sees the output of every block. */
   readonly onBlock?: (output: Tensor, index: number) => void;
@@ -231,7 +244,7 @@ export function blocks(
   w: Weights,
   name: string,
   config: TransformerConfig,
-  { select, drop, onBlock, rotary, mask }: BlocksOptions = {},
+  { select, drop, onBlock, rotary, mask, seen }: BlocksOptions = {},
 ): Tensor {
   let tokens = x;
   for (let i = 0; i < config.depth; i++) {
@@ -241,6 +254,7 @@ export function blocks(
         select: last ? select : undefined,
         rotary,
         mask,
+        seen: seen?.[i],
         drop: drop && { attention: drop.attention(i), mlp: drop.mlp(i) },
       }),
     );

@@ -1,4 +1,5 @@
 /** Worlds, models of them that know actions, and planners. */
+export * from './ac-states.js';
 export * from './collect.js';
 export * from './distance.js';
 export * from './envs/index.js';

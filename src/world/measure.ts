@@ -2,13 +2,15 @@ import { createRandom } from '../base/random.js';
 import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import type { EpisodeDataset } from '../data/episodes/dataset.js';
 import { fitRidge, type LinearModel, predictLinear, regressionScores } from '../eval/ridge.js';
-import type { LatentWorld } from './latent.js';
+import type { LatentModel, LatentWorld } from './latent.js';
 
 /** What a world model knows: where things are, told from its states, and how far ahead it can see. */
 
 /** A linear map from states of the model to numbers of the world's state, with what it is worth on held-out episodes. */
 export interface StateProbe {
   readonly map: LinearModel;
+  /** What the map reads of states. */
+  readonly features: LatentModel['features'];
   /** Share of the variance explained, mean over the numbers and for each. */
   readonly r2: number;
   readonly r2PerNumber: readonly number[];
@@ -24,17 +26,18 @@ const PENALTY = 1e-4;
 
 /** Fits the probe on one observation of each training episode, and tests it on held-out ones. */
 export async function probeStates(
-  model: LatentWorld,
+  latent: LatentWorld,
   train: EpisodeDataset,
   test: EpisodeDataset,
 ): Promise<StateProbe> {
-  const [fitted, tested] = [await statesOf(model, train, FITTED), await statesOf(model, test, TESTED)];
+  const { features } = latent.model;
+  const [fitted, tested] = [await statesOf(latent, train, FITTED), await statesOf(latent, test, TESTED)];
   const map = fitRidge(fitted.features, fitted.states, PENALTY * fitted.features.shape[0]);
   const { r2, r2PerOutput, rmse } = regressionScores(predictLinear(map, tested.features), tested.states);
-  return { map, r2, r2PerNumber: [...r2PerOutput], rmse };
+  return { map, features, r2, r2PerNumber: [...r2PerOutput], rmse };
 }
 
-async function statesOf(model: LatentWorld, dataset: EpisodeDataset, most: number) {
+async function statesOf(latent: LatentWorld, dataset: EpisodeDataset, most: number) {
   const count = Math.min(dataset.length, most);
   const { observation, state } = dataset.shape;
   const size = sizeOf(observation);
@@ -46,7 +49,8 @@ async function statesOf(model: LatentWorld, dataset: EpisodeDataset, most: numbe
     seen.set(window.observations.subarray(0, size), i * size);
     states.set(window.states.subarray(0, state), i * state);
   }
-  return { features: await model.encode(seen as Float32Array), states: float32([count, state], states) };
+  const encoded = await latent.encode(seen as Float32Array, states);
+  return { features: latent.model.features(encoded), states: float32([count, state], states) };
 }
 
 /** Errors of predictions by depth: of the model, of the model told other actions, and of standing still. */
@@ -70,7 +74,7 @@ const WINDOWS = 128;
 
 /** Predicts held-out windows (of depth + 1 observations) from their first observation and true actions, and with those of others. */
 export async function rolloutErrors(
-  model: LatentWorld,
+  latent: LatentWorld,
   dataset: EpisodeDataset,
   probe?: StateProbe,
 ): Promise<RolloutErrors> {
@@ -88,8 +92,8 @@ export async function rolloutErrors(
     plans.set(window.actions.subarray(0, depth * action), i * depth * action);
     places.set(window.states, i * frames * state);
   }
-  const { width } = model;
-  const truth = (await model.encode(seen as Float32Array)).data;
+  const { width, told } = latent.model;
+  const truth = (await latent.encode(seen as Float32Array, places)).data;
   const first = new Float32Array(count * width);
   for (let i = 0; i < count; i++) first.set(truth.subarray(i * frames * width, (i * frames + 1) * width), i * width);
   const starts = float32([count, width], first);
@@ -98,7 +102,7 @@ export async function rolloutErrors(
   for (const [i, other] of order.entries())
     others.set(plans.subarray(other * depth * action, (other + 1) * depth * action), i * depth * action);
   const imagined = async (moves: Float32Array): Promise<Float32Array> =>
-    (await model.imagine(starts, float32([count, depth, action], moves))).data;
+    (await latent.imagine(starts, float32([count, depth, action], moves))).data;
   const paths = {
     model: await imagined(plans),
     shuffled: await imagined(others),
@@ -107,40 +111,41 @@ export async function rolloutErrors(
       return first[row * width + (i % width)];
     }),
   };
-  const spread = varianceOf(truth, width);
+  const own = width - told; // What was seen; poses are told.
+  const spread = varianceOf(truth, width, own);
   const byDepth = (of: (at: number) => number): number[] =>
     Array.from({ length: depth }, (_, d) => {
       let total = 0;
       for (let i = 0; i < count; i++) total += of(i * frames + d + 1);
       return total / count;
     });
-  const latent = mapValues(paths, (path) =>
+  const errors = mapValues(paths, (path) =>
     byDepth((row) => {
       let squares = 0;
-      for (let j = 0; j < width; j++) squares += (path[row * width + j] - truth[row * width + j]) ** 2;
-      return squares / width / spread;
+      for (let j = 0; j < own; j++) squares += (path[row * width + j] - truth[row * width + j]) ** 2;
+      return squares / own / spread;
     }),
   );
-  if (!probe || state === 0) return { latent };
+  if (!probe || state === 0) return { latent: errors };
   const place = mapValues(paths, (path) => {
-    const told = predictLinear(probe.map, float32([count * frames, width], path)).data;
+    const seenAt = placesAlong(probe, float32([count * frames, width], path));
     return byDepth((row) => {
       let squares = 0;
-      for (let j = 0; j < state; j++) squares += (told[row * state + j] - places[row * state + j]) ** 2;
+      for (let j = 0; j < state; j++) squares += (seenAt[row * state + j] - places[row * state + j]) ** 2;
       return Math.sqrt(squares);
     });
   });
-  return { latent, place };
+  return { latent: errors, place };
 }
 
 const mapValues = <K extends string, A, B>(from: Readonly<Record<K, A>>, map: (value: A) => B): Record<K, B> =>
   Object.fromEntries(Object.entries(from).map(([key, value]) => [key, map(value as A)])) as Record<K, B>;
 
-/** Mean over the numbers of a state of its variance. */
-function varianceOf(rows: Float32Array, width: number): number {
+/** Mean over the first `numbers` of states of their variance. */
+function varianceOf(rows: Float32Array, width: number, numbers: number): number {
   const count = rows.length / width;
   let total = 0;
-  for (let j = 0; j < width; j++) {
+  for (let j = 0; j < numbers; j++) {
     let [sum, squares] = [0, 0];
     for (let i = 0; i < count; i++) {
       sum += rows[i * width + j];
@@ -148,11 +153,9 @@ function varianceOf(rows: Float32Array, width: number): number {
     }
     total += squares / count - (sum / count) ** 2;
   }
-  return total / width;
+  return total / numbers;
 }
 
 /** Where the probe sees things along imagined paths [..., width]: [..., numbers]. */
-export const placesAlong = ({ map }: StateProbe, { shape, data }: HostTensor<'float32'>): Float64Array => {
-  const width = shape[shape.length - 1];
-  return predictLinear(map, float32([data.length / width, width], data)).data;
-};
+export const placesAlong = ({ map, features }: StateProbe, states: HostTensor<'float32'>): Float64Array =>
+  predictLinear(map, features(states)).data;

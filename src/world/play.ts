@@ -4,7 +4,7 @@ import { float32, type HostTensor } from '../base/tensor.js';
 import { type Interval, wilson } from '../eval/intervals.js';
 import type { Behaviour } from './collect.js';
 import { type Batch, type FactorSettings, openBatch, type World } from './envs/world.js';
-import { type LatentWorld, type Objective, observe, observeGoals, planningModel } from './latent.js';
+import { encodeGoals, encodeNow, type LatentWorld, type Objective, planningModel } from './latent.js';
 import { controller } from './planning/control.js';
 import { openPlanner, type SamplingOptions } from './planning/planner.js';
 
@@ -157,21 +157,21 @@ export interface PlanningActor extends Actor {
   close(): Promise<void>;
 }
 
-/** Numbers of all imagined states of a search at most: environments beyond are planned for later. */
+/** Numbers in memory for all imagined states of a search at most: environments beyond are planned for later. */
 const MOST_NUMBERS = 2 ** 25;
 
 /** Plans in the model's states: the frame is encoded once, the search is a few graph executions for all environments. */
-export async function planningActor(model: LatentWorld, options: PlanningOptions): Promise<PlanningActor> {
+export async function planningActor(latent: LatentWorld, options: PlanningOptions): Promise<PlanningActor> {
   const { horizon, samples, repeat = 1, replan, warmStart, onThought } = options;
-  const { engine, state, method, width } = model;
-  const { actions } = method.config;
+  const { engine, state, model } = latent;
+  const { actions, footprint } = model;
   if (!(replan >= 1 && replan <= horizon))
     throw new JepaError(
       `plan: ${replan} actions of plans of ${horizon} cannot be carried out; set --replan to 1 .. ${horizon}`,
     );
-  const planner = await openPlanner(engine, state, planningModel(method, options.objective), options);
+  const planner = await openPlanner(engine, state, planningModel(model, options.objective), options);
   const random = createRandom(options.seed, 'planner');
-  const atOnce = Math.max(1, Math.floor(MOST_NUMBERS / (samples * (horizon * repeat + 1) * width)));
+  const atOnce = Math.max(1, Math.floor(MOST_NUMBERS / (samples * (horizon * repeat + 1) * footprint)));
   const spent = { plans: 0, seconds: 0 };
   const part = (
     { shape: [, ...size], data }: HostTensor<'float32'>,
@@ -213,19 +213,19 @@ export async function planningActor(model: LatentWorld, options: PlanningOptions
     spent,
     async act(batch, time) {
       if (time === 0) {
-        goals = await model.encode(observeGoals(model, batch));
+        goals = await encodeGoals(latent, batch);
         seen = batch;
         run = controller<number>(
           { count: batch.count, width: actions, horizon, receding: replan, block: repeat, warmStart, history: 1 },
           async ({ envs, start }) => {
             const began = performance.now();
-            const states = part(await model.encode(observe(model, seen as Batch)), envs);
+            const states = part(await encodeNow(latent, seen as Batch), envs);
             const rest = start?.map((row) => released(row, repeat, actions));
             const first = rest && float32([envs.length, horizon, actions], padded(rest, horizon * actions));
             const plans = held(await search(states, part(goals as HostTensor<'float32'>, envs), first), repeat);
             spent.plans += envs.length;
             spent.seconds += (performance.now() - began) / 1000;
-            onThought?.({ time: now, paths: await model.imagine(states, plans) });
+            onThought?.({ time: now, paths: await latent.imagine(states, plans) });
             const size = horizon * repeat * actions;
             return envs.map((_, i) => plans.data.subarray(i * size, (i + 1) * size));
           },
@@ -241,8 +241,7 @@ export async function planningActor(model: LatentWorld, options: PlanningOptions
       const times: number[] = [];
       for (let i = 0; i < 5; i++) {
         const began = performance.now();
-        const seenNow = observe(model, batch);
-        const states = await model.encode(seenNow.subarray(0, seenNow.length / batch.count));
+        const states = await encodeNow(latent, batch, 1);
         await search(states, states, undefined);
         times.push(performance.now() - began);
       }

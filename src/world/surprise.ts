@@ -5,7 +5,7 @@ import { paintStates } from './collect.js';
 import { type Layout, twoRooms } from './envs/two-rooms.js';
 import { factorIndex, type World } from './envs/world.js';
 import { observeStates } from './episodes.js';
-import type { LatentWorld } from './latent.js';
+import { type LatentWorld, observedBy } from './latent.js';
 
 /**
  * Violation of expectation: what a world model did not foresee, on clips that could have happened and on clips that could not
@@ -205,19 +205,18 @@ export function observeClips(
  * numbers]. Where a latent variable leaves several futures open, the nearest counts.
  */
 export async function surprises(
-  model: LatentWorld,
+  latent: LatentWorld,
   observations: Uint8Array | Float32Array,
   actions: Float32Array,
   { clips, depth = 1 }: { readonly clips: number; readonly depth?: number },
 ): Promise<Float64Array[]> {
-  const { width, method } = model;
-  const numbers = method.config.actions;
+  const { width, actions: numbers, futures } = latent.model;
   const frames = actions.length / clips / numbers + 1;
   if (!Number.isInteger(frames) || !(depth >= 1 && depth < frames))
     throw new JepaError(
       `surprise: ${actions.length} numbers of actions for ${clips} clips, ${depth} steps ahead; a clip needs an action for every frame but the last, and more frames than steps ahead`,
     );
-  const truth = (await model.encode(observations)).data;
+  const truth = (await latent.encode(observations)).data;
   const times = frames - depth;
   const rows = clips * times;
   const [starts, plans] = [new Float32Array(rows * width), new Float32Array(rows * depth * numbers)];
@@ -230,8 +229,8 @@ export async function surprises(
   }
   const [from, along] = [float32([rows, width], starts), float32([rows, depth, numbers], plans)];
   const least = Array.from({ length: clips }, () => new Float64Array(times).fill(Number.POSITIVE_INFINITY));
-  for (let future = 0; future < (method.config.codes ?? 1); future++) {
-    const { data } = await model.imagine(from, along, future);
+  for (let future = 0; future < futures.length; future++) {
+    const { data } = await latent.imagine(from, along, future);
     for (let row = 0; row < rows; row++) {
       const [clip, t] = [Math.floor(row / times), row % times];
       const [foreseen, seen] = [(row * (depth + 1) + depth) * width, (clip * frames + t + depth) * width];
@@ -248,15 +247,15 @@ export type QuadrupletSurprises = readonly [Float64Array, Float64Array, Float64A
 
 /** Of every quadruplet of a world that the model knows. */
 export async function quadrupletSurprises(
-  model: LatentWorld,
+  latent: LatentWorld,
   world: World,
   quadruplets: readonly Quadruplet[],
   depth = 1,
 ): Promise<QuadrupletSurprises[]> {
   const clips = quadruplets.flatMap(({ possible, impossible }) => [...possible, ...impossible]);
-  const observe = model.method.config.observation.length === 3 ? 'pictures' : 'states';
+  const observe = observedBy(latent.model);
   const actions = Float32Array.from(clips.flatMap((clip) => Array.from(clip.actions)));
-  const all = await surprises(model, observeClips(world, clips, observe), actions, { clips: clips.length, depth });
+  const all = await surprises(latent, observeClips(world, clips, observe), actions, { clips: clips.length, depth });
   return quadruplets.map((_, i) => all.slice(4 * i, 4 * i + 4) as unknown as QuadrupletSurprises);
 }
 

@@ -6,7 +6,13 @@ import { add, mul } from '../../src/graph/ops/elementwise.js';
 import { createEngine, type Engine, type State } from '../../src/runtime/index.js';
 import { crossEntropyMethod } from '../../src/world/cem.js';
 import { beamSearch, treeSearch } from '../../src/world/planning/discrete.js';
-import { controlPenalty, goalDistances, overTime, weightedSum } from '../../src/world/planning/objectives.js';
+import {
+  controlPenalty,
+  goalDistances,
+  overTime,
+  pathsBySteps,
+  weightedSum,
+} from '../../src/world/planning/objectives.js';
 import {
   openPlanner,
   openPlanScores,
@@ -21,7 +27,7 @@ const EFFORT = 0.01;
 const point: PlanningModel = {
   width: 2,
   actions: 2,
-  step: (state, action) => add(state, action),
+  futures: [pathsBySteps((state, action) => add(state, action))],
   cost: (path, goal, plans) =>
     weightedSum([
       [2, overTime(goalDistances(path, goal, 3), 2, 'last')],
@@ -139,7 +145,10 @@ test('a descent in parts ends where one that is whole ends', async () => {
 
 test('where the future is open a plan costs the mean over all futures', async () => {
   // In one future the point moves as it is told, in the other three times as far: (s - d)^2 + (3 s - d)^2 is least at s = 0.4 d.
-  const open: PlanningModel = { ...point, futures: [point.step, (at, action) => add(at, mul(action, 3))] };
+  const open: PlanningModel = {
+    ...point,
+    futures: [...point.futures, pathsBySteps((at, action) => add(at, mul(action, 3)))],
+  };
   for (const method of ['cem', 'gradient'] as const) {
     const options: SamplingOptions =
       method === 'cem' ? base : { ...base, method, iterations: 60, lr: 0.05, iterationsPerRun: 12 };

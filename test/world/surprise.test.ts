@@ -88,8 +88,7 @@ test('a picture without a dot has walls alone', () => {
 
 /** A model that sees places as they are and believes that nothing stops a dot. */
 const believer = {
-  width: 2,
-  method: { config: { observation: [2 + factors], actions: 2 } },
+  model: { width: 2, observation: [2 + factors], actions: 2, futures: [undefined] },
   async encode(observations: Float32Array) {
     const rows = observations.length / (2 + factors);
     return float32(

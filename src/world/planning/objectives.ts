@@ -83,20 +83,36 @@ export const weightedSum = (terms: readonly (readonly [weight: number, term: Ten
 export type StepModel = (state: Tensor, action: Tensor) => Tensor;
 
 /**
- * States along plans [envs, samples, horizon, width], from one encoded state an environment [envs, width]: [envs, samples,
- * horizon + 1, width], the current state first. One graph for all samples and times.
+ * States along plans [envs, samples, horizon, numbers], from one encoded state an environment [envs, width]: [envs, samples,
+ * horizon + 1, width], the current state first.
  */
-export function rollOutPlans(state: Tensor, plans: Tensor, step: StepModel): Tensor {
-  const [envs, samples, steps, numbers] = plans.shape;
-  const horizon = staticDim('plans', steps, 'the horizon', plans);
-  const width = state.shape[1];
-  const rows = mulDims(envs, samples);
-  const flat = reshape(plans, [rows, horizon, numbers]);
-  let current = reshape(broadcastTo(expandDims(state, 1), [envs, samples, width]), [rows, width]);
-  const all = [current];
-  for (let t = 0; t < horizon; t++) {
-    current = step(current, reshape(narrow(flat, 1, t, 1), [rows, numbers]));
-    all.push(current);
-  }
-  return reshape(stack(all, 1), [envs, samples, horizon + 1, width]);
-}
+export type PathModel = (state: Tensor, plans: Tensor) => Tensor;
+
+/**
+ * A path model from one of rows: states [rows, width] and plans [rows, horizon, numbers] -> [rows, horizon + 1, width]. One graph for
+ * all samples and times.
+ */
+export const pathsOfRows =
+  (along: (states: Tensor, plans: Tensor) => Tensor): PathModel =>
+  (state, plans) => {
+    const [envs, samples, steps, numbers] = plans.shape;
+    const horizon = staticDim('plans', steps, 'the horizon', plans);
+    const width = state.shape[1];
+    const rows = mulDims(envs, samples);
+    const states = reshape(broadcastTo(expandDims(state, 1), [envs, samples, width]), [rows, width]);
+    const path = along(states, reshape(plans, [rows, horizon, numbers]));
+    return reshape(path, [envs, samples, horizon + 1, width]);
+  };
+
+/** The path model of single steps, each from the state before. */
+export const pathsBySteps = (step: StepModel): PathModel =>
+  pathsOfRows((states, plans) => {
+    const [rows, horizon, numbers] = plans.shape;
+    const all = [states];
+    for (let t = 0; t < (horizon as number); t++)
+      all.push(step(all[t], reshape(narrow(plans, 1, t, 1), [rows, numbers])));
+    return stack(all, 1);
+  });
+
+/** `pathsBySteps` at once. */
+export const rollOutPlans = (state: Tensor, plans: Tensor, step: StepModel): Tensor => pathsBySteps(step)(state, plans);

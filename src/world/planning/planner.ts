@@ -8,7 +8,7 @@ import { input, type Tensor } from '../../graph/tensor.js';
 import { adam } from '../../optim/adam.js';
 import type { Engine, Feeds, State } from '../../runtime/index.js';
 import { descend } from './gradient.js';
-import { rollOutPlans, type StepModel } from './objectives.js';
+import type { PathModel } from './objectives.js';
 import {
   cemStep,
   colouredNoise,
@@ -24,9 +24,8 @@ export interface PlanningModel {
   /** Numbers of a state, of an action. */
   readonly width: number;
   readonly actions: number;
-  readonly step: StepModel;
-  /** Where a latent variable chooses between futures: the step in each of them. A plan then costs the mean over all. */
-  readonly futures?: readonly StepModel[];
+  /** Of every future, where a latent variable chooses between several: a plan costs the mean over all. */
+  readonly futures: readonly PathModel[];
   /** Costs [envs, samples] of states along plans [envs, samples, horizon + 1, width] (the current one first). */
   readonly cost: (path: Tensor, goal: Tensor, plans: Tensor) => Tensor;
 }
@@ -94,8 +93,7 @@ export function repeatActions(plans: Tensor, repeat: number): Tensor {
 /** Costs [envs, samples] of plans [envs, samples, horizon, actions] from states [envs, width]; every action is held for `repeat` steps. */
 function costsOf(model: PlanningModel, now: Tensor, goal: Tensor, plans: Tensor, repeat = 1): Tensor {
   const held = repeatActions(plans, repeat);
-  const { futures = [model.step] } = model;
-  const costs = futures.map((step) => model.cost(rollOutPlans(now, held, step), goal, plans));
+  const costs = model.futures.map((paths) => model.cost(paths(now, held), goal, plans));
   return costs.length === 1 ? costs[0] : mul(costs.reduce(add), 1 / costs.length);
 }
 
