@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { JepaError } from '../base/errors.js';
-import { runtimeFailure } from './ort.js';
+import { runtimeFailure, withoutTelemetry } from './ort.js';
 import { MOST_CLIP_SETS } from './update.js';
 import { CONTROL, type Message, OTHER_FAILED, type Reply, type RunReply } from './worker-protocol.js';
 
@@ -12,6 +12,7 @@ export interface CpuThreads {
 }
 
 export function startThreads(count: number): CpuThreads {
+  withoutTelemetry();
   const control = new SharedArrayBuffer(CONTROL.length * 4);
   const sums = new SharedArrayBuffer(count * MOST_CLIP_SETS * 8);
   const flags = new Int32Array(control);

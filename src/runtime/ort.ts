@@ -7,6 +7,15 @@ export type OrtModule = Pick<typeof Ort, 'InferenceSession' | 'Tensor' | 'env'>;
 
 const loaded = new Map<string, Promise<OrtModule>>();
 
+/**
+ * ONNX Runtime for Node keeps a device id and usage events in the user's cache folder and sends them to Microsoft, unless
+ * this variable is set before it is loaded. Whoever wants that sets it to 0. Only the main thread reaches the environment
+ * of the process: call it there, before threads load the runtime.
+ */
+export function withoutTelemetry(): void {
+  if (inNode) process.env.ORT_DISABLE_TELEMETRY ??= '1';
+}
+
 /** In a browser or a web worker there is no onnxruntime-node. */
 export const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
 
@@ -34,6 +43,7 @@ export function loadOrt(backend: Backend, url?: string): Promise<OrtModule> {
 }
 
 async function importOrt(name: string, url?: string): Promise<OrtModule> {
+  withoutTelemetry();
   let module: OrtModule;
   try {
     if (url !== undefined) module = await import(/* webpackIgnore: true */ /* @vite-ignore */ url);
