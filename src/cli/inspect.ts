@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { JepaError } from '../base/errors.js';
+import { evenly } from '../base/evenly.js';
 import type { SoundDataset } from '../data/audio/dataset.js';
 import { type Dataset, type ImageDataset, type RawImage, sampleName, subset } from '../data/dataset.js';
 import { type Modality, wordsOf } from '../data/modality.js';
@@ -105,11 +106,10 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
   const { train, test, origin, warning } = await openParts(path);
   const parts = [train, test];
   const total = train.length + test.length;
-  const wanted = all ? total : Math.min(total, SOME);
   const sizes: SampleSize[] = [];
   const failures: string[] = [];
-  for (let i = 0; i < wanted; i++) {
-    const at = Math.floor((i * total) / wanted);
+  const opened = evenly(total, all ? total : SOME);
+  for (const at of opened) {
     const [dataset, index] = at < train.length ? [train, at] : [test, at - train.length];
     try {
       sizes.push(sizeOfSample(dataset, await dataset.read(index)));
@@ -141,7 +141,7 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
     ...(lengths.length > 0 && { length: { unit: lengths[0][1], values: threeOf(lengths.map(([value]) => value)) } }),
     classes: train.labels ? names.map((name, i) => ({ name, train: inTrain[i], test: inTest[i] })) : [],
     attributes: Object.keys(train.attributes ?? {}),
-    read: wanted,
+    read: opened.length,
     corrupt: { count: failures.length, first: failures.slice(0, 5) },
     warnings: warning === undefined ? [] : [warning],
   };

@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { evenly } from '../base/evenly.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import { type Dataset, type ImageDataset, type RawImage, subset } from '../data/dataset.js';
@@ -25,13 +26,7 @@ import type { TrainResult } from '../train/loop.js';
 
 /** Pictures of a report that are made with the data and the encoder: views, masks, feature maps, attention. */
 
-/** Indices of `count` samples evenly spread over a data set. */
-export const spread = (dataset: Dataset, count: number): Int32Array =>
-  Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) =>
-    Math.floor((i * dataset.length) / Math.min(count, dataset.length)),
-  );
-
-/** The same of samples that can be read: in the place of one that cannot (training has named it) comes the next that can. */
+/** Samples evenly spread over a data set; in the place of one that cannot be read (training has named it) comes the next that can. */
 async function readableSpread(dataset: Dataset, count: number): Promise<Int32Array> {
   const chosen = new Set<number>();
   const free = async (index: number): Promise<boolean> => {
@@ -44,7 +39,7 @@ async function readableSpread(dataset: Dataset, count: number): Promise<Int32Arr
       throw error;
     }
   };
-  for (const start of spread(dataset, count)) {
+  for (const start of evenly(dataset.length, count)) {
     let index = start;
     for (let tried = 0; tried < dataset.length && !(await free(index)); tried++) index = (index + 1) % dataset.length;
     chosen.add(index);

@@ -1,5 +1,6 @@
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { evenly } from '../base/evenly.js';
 import { createRandom } from '../base/random.js';
 import { float32, sizeOf } from '../base/tensor.js';
 import { type Dataset, type ImageDataset, sampleName, subset } from '../data/dataset.js';
@@ -32,7 +33,7 @@ import { prepare } from '../train/loop.js';
 import type { ProbeResult, SourceScores } from '../train/probe.js';
 import { measureProducts } from './machine.js';
 import { packageVersion, versionOf } from './package-files.js';
-import { insideViews, maskFigure, spread, thumbnails, viewRows } from './pictures.js';
+import { insideViews, maskFigure, thumbnails, viewRows } from './pictures.js';
 import { METHOD_TITLES, type TrainedRun, titleOf } from './run.js';
 import { configText } from './settings.js';
 
@@ -58,13 +59,13 @@ export async function runReport({ run, encoder, probes, files, next, onStage }: 
 
   const words = wordsOf(data.train);
   onStage('report: embeddings');
-  const chosen = subset(data.test, spread(data.test, MAP_IMAGES));
+  const chosen = subset(data.test, evenly(data.test.length, MAP_IMAGES));
   const { threads, maxCorrupt } = config.data;
   const { rows, indices } = await extractFeatures(engine, encoder, chosen, { threads, maxCorrupt });
   const shown = subset(chosen, indices);
   const set: EmbeddedImages = {
     embeddings: rows,
-    images: await thumbnails(shown, spread(shown, shown.length), encoder),
+    images: await thumbnails(shown, evenly(shown.length, shown.length), encoder),
     labels: shown.labels,
     classNames: shown.classNames,
   };

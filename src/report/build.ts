@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { evenly } from '../base/evenly.js';
 import { matrix, multiply, transpose } from '../base/linalg.js';
 import { createRandom } from '../base/random.js';
 import { nearestNeighbours } from '../eval/knn.js';
@@ -132,8 +133,8 @@ export function embeddingMap(set: EmbeddedImages, options: MapOptions = {}): Emb
   const { attributes = {}, names, limit = 3000, seed = 0, samples = 'images' } = options;
   checkSet('embedding map', set);
   const total = set.images.length;
-  const count = Math.min(limit, total);
-  const chosen = Int32Array.from({ length: count }, (_, i) => Math.floor((i * total) / count));
+  const chosen = evenly(total, limit);
+  const count = chosen.length;
   const embeddings = rowsOf(set.embeddings, chosen);
   const shown = Array.from(chosen, (i) => set.images[i]);
   const pictures = shown.filter((picture) => typeof picture !== 'string');

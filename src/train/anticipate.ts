@@ -1,4 +1,5 @@
 import { UsageError } from '../base/errors.js';
+import { evenly } from '../base/evenly.js';
 import { createRandom } from '../base/random.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
@@ -156,10 +157,9 @@ async function rowsOf(
   const sizes = Object.entries(kinds).map(([kind, { shape }]) => [kind, shape.slice(1) as number[]] as const);
   const most = Math.floor(MOST_NUMBERS / sizes.reduce((all, [, shape]) => all + sizeOf(shape), 0));
   const read = async (dataset: Dataset, boxesOf: ReturnType<typeof knownBoxes>): Promise<Rows> => {
-    const count = Math.min(dataset.length, Math.max(1, most));
-    const chosen = Int32Array.from({ length: count }, (_, i) => Math.floor((i * dataset.length) / count));
+    const chosen = evenly(dataset.length, Math.max(1, most));
     const some = subset(dataset, chosen);
-    const kept = new Map(sizes.map(([kind, shape]) => [kind, new Float32Array(count * sizeOf(shape))]));
+    const kept = new Map(sizes.map(([kind, shape]) => [kind, new Float32Array(chosen.length * sizeOf(shape))]));
     const indices: number[] = [];
     for await (const { fields, indices: own } of sampleBatches(
       some,

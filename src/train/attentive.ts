@@ -1,4 +1,5 @@
 import { JepaError, UsageError } from '../base/errors.js';
+import { evenly } from '../base/evenly.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
 import type { PreparationInput } from '../data/plans.js';
@@ -67,9 +68,7 @@ export async function attentiveProbe(
   const each = clips.length * sizeOf(tokensOf(encoderInputs(encoder)).shape.slice(1) as number[]);
   const kept = Math.max(1, Math.floor(MOST_NUMBERS / each));
   if (train.length > kept) note?.(`attentive probe: trained on ${kept} of ${train.length} samples, for want of memory`);
-  const spread = Int32Array.from({ length: Math.min(kept, train.length) }, (_, i) =>
-    Math.floor((i * train.length) / Math.min(kept, train.length)),
-  );
+  const spread = evenly(train.length, kept);
   const own = subset(train, spread);
   const { preparation } = frozen;
   const sights = clips.map((clip) => ({ dataset: subset(clip.train, spread), preparation }));

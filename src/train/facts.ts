@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { evenly } from '../base/evenly.js';
 import { type HostTensor, sizeOf } from '../base/tensor.js';
 import type { SoundDataset } from '../data/audio/dataset.js';
 import { featureStatistics, planSound } from '../data/audio/preparation.js';
@@ -70,11 +71,8 @@ export async function dataFacts(
     case 'skeleton':
       return { joints: (dataset as SkeletonDataset).layout.names.length };
     case 'text': {
-      const count = Math.min(dataset.length, TOKENIZER_TEXTS);
       const texts: TextSample[] = [];
-      for (let i = 0; i < count; i++) {
-        texts.push((await dataset.read(Math.floor((i * dataset.length) / count))) as TextSample);
-      }
+      for (const i of evenly(dataset.length, TOKENIZER_TEXTS)) texts.push((await dataset.read(i)) as TextSample);
       return { tokenizer: learnTokenizer(texts, data.vocabulary) };
     }
     case 'episodes': {
@@ -114,12 +112,11 @@ async function statistics(
   if (pose > state)
     throw new JepaError(`${dataset.name}: states of ${state} numbers; set method.pose between 0 and that, not ${pose}`);
   const [channels, ...plane] = observation;
-  const count = Math.min(dataset.length, MEASURED_EPISODES);
   const parts: (Uint8Array | Float32Array)[] = [];
   const states: number[] = [];
   let longest = 0;
-  for (let i = 0; i < count; i++) {
-    const { observations, actions, states: own } = await dataset.read(Math.floor((i * dataset.length) / count));
+  for (const i of evenly(dataset.length, MEASURED_EPISODES)) {
+    const { observations, actions, states: own } = await dataset.read(i);
     parts.push(observations);
     for (let at = 0; at < actions.length; at += action)
       longest = Math.max(longest, Math.hypot(...actions.subarray(at, at + action)));

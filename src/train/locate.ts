@@ -1,3 +1,4 @@
+import { evenly } from '../base/evenly.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
 import { tubeIous, videoMap } from '../eval/detection.js';
@@ -111,10 +112,12 @@ async function scoresOf(
   const preparation = wholeFrames(frozen.preparation);
   const read = async (dataset: LabelledDataset, boxesOf: Parts['boxes']['train']) => {
     const each = sizeOf(tokensOf(encoderInputs(frozen.encoder)).shape.slice(1) as number[]);
-    const most = Math.min(dataset.length, Math.max(1, Math.floor(MOST_NUMBERS / each)));
-    const chosen = Int32Array.from({ length: most }, (_, i) => Math.floor((i * dataset.length) / most));
+    const chosen = evenly(dataset.length, Math.max(1, Math.floor(MOST_NUMBERS / each)));
     const sight = { dataset: subset(dataset, chosen), preparation };
-    const { tokens, indices } = await keptTokens(tokenBatches(engine, frozen, [sight], tokensOf, loading), most);
+    const { tokens, indices } = await keptTokens(
+      tokenBatches(engine, frozen, [sight], tokensOf, loading),
+      chosen.length,
+    );
     const own = indices.map((i) => chosen[i]);
     return { tokens, boxes: (await boxesOf(own)).boxes, labels: own.map((i) => dataset.labels[i]) };
   };

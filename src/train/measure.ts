@@ -1,3 +1,4 @@
+import { evenly } from '../base/evenly.js';
 import type { Random } from '../base/random.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
@@ -27,14 +28,8 @@ export async function fixedSamples(
   facts: DataFacts,
   count = dataset.length,
 ): Promise<Feeds> {
-  const n = Math.min(count, dataset.length);
-  const some =
-    n === dataset.length
-      ? dataset
-      : subset(
-          dataset,
-          Int32Array.from({ length: n }, (_, i) => Math.floor((i * dataset.length) / n)),
-        );
+  const some = count < dataset.length ? subset(dataset, evenly(dataset.length, count)) : dataset;
+  const n = some.length;
   const all = inputs.map(({ dtype, shape }): HostTensor<'float32' | 'int32'> => {
     const length = n * sizeOf(shape);
     return dtype === 'float32'
@@ -147,12 +142,8 @@ export async function onlineKnn(
   // Prepared samples are kept: of large ones fewer.
   const room = Math.floor(PROBE_NUMBERS / encoder.inputs.reduce((sum, { shape }) => sum + sizeOf(shape), 0));
   const [bankSize, querySize] = [Math.min(4000, room), Math.min(1000, Math.ceil(room / 4))];
-  const pick = (dataset: Dataset, count: number): Int32Array =>
-    Int32Array.from({ length: Math.min(count, dataset.length) }, (_, i) =>
-      Math.floor((i * dataset.length) / Math.min(count, dataset.length)),
-    );
-  const bankIndex = pick(train, bankSize);
-  const queryIndex = pick(heldOut, querySize);
+  const bankIndex = evenly(train.length, bankSize);
+  const queryIndex = evenly(heldOut.length, querySize);
   const bank = await fixedSamples(subset(train, bankIndex), encoder, config, facts);
   const queries = await fixedSamples(subset(heldOut, queryIndex), encoder, config, facts);
   const labelsOf = (dataset: Dataset, index: Int32Array): Int32Array => index.map((i) => dataset.labels?.[i] ?? -1);

@@ -1,3 +1,4 @@
+import { evenly } from '../base/evenly.js';
 import { float32, type HostTensor } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
 import { wordsOf } from '../data/modality.js';
@@ -362,14 +363,14 @@ async function measure(
   { engine, seed, loading = {}, notes }: Context,
 ): Promise<Measures> {
   const [n, width] = rows.shape;
-  const some = pick(rows, spread(n, Math.max(SPECTRUM_ROWS, 2 * width)));
+  const some = pick(rows, evenly(n, Math.max(SPECTRUM_ROWS, 2 * width)));
   const spreads = featureStd(some);
   const { eigenvalues, effectiveRank } = spectrum(some);
   const usable = eigenvalues.findIndex((value) => !(value > 1e-12 * eigenvalues[0]));
   const endIndex = Math.min(100, usable < 0 ? eigenvalues.length : usable);
   if (endIndex < 20) notes.push(`alpha-ReQ of ${source.name}: only ${endIndex} directions have any variance`);
 
-  const objects = subset(test, spread(test.length, OBJECTS));
+  const objects = subset(test, evenly(test.length, OBJECTS));
   const augmented = { ...loading, preparation: augmentationOf(source), seed, views: VIEWS };
   const { rows: perObject } = await extractFeatures(engine, source, objects, augmented);
   const view = (v: number) =>
@@ -391,12 +392,6 @@ async function measure(
     ...alignmentUniformity(view(0), view(1)),
     diagnosis: diagnose({ ...signs, samples: some.shape[0] }),
   };
-}
-
-/** `count` of 0 .. n - 1, evenly spread. */
-function spread(n: number, count: number): Int32Array {
-  const wanted = Math.min(n, count);
-  return Int32Array.from({ length: wanted }, (_, i) => Math.floor((i * n) / wanted));
 }
 
 // --- result.json ------------------------------------------------------------------------------------------------------

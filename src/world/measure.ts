@@ -1,3 +1,4 @@
+import { evenly } from '../base/evenly.js';
 import { createRandom } from '../base/random.js';
 import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import type { EpisodeDataset } from '../data/episodes/dataset.js';
@@ -38,13 +39,14 @@ export async function probeStates(
 }
 
 async function statesOf(latent: LatentWorld, dataset: EpisodeDataset, most: number) {
-  const count = Math.min(dataset.length, most);
+  const chosen = evenly(dataset.length, most);
+  const count = chosen.length;
   const { observation, state } = dataset.shape;
   const size = sizeOf(observation);
   const states = new Float32Array(count * state);
   let seen: Uint8Array | Float32Array | undefined;
-  for (let i = 0; i < count; i++) {
-    const window = await dataset.read(Math.floor((i * dataset.length) / count));
+  for (const [i, index] of chosen.entries()) {
+    const window = await dataset.read(index);
     seen ??= new (window.observations.constructor as typeof Float32Array)(count * size);
     seen.set(window.observations.subarray(0, size), i * size);
     states.set(window.states.subarray(0, state), i * state);

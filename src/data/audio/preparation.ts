@@ -1,4 +1,5 @@
 import { JepaError } from '../../base/errors.js';
+import { evenly } from '../../base/evenly.js';
 import { createRandom, type Random } from '../../base/random.js';
 import type { Preparation } from '../preparation.js';
 import type { SoundDataset } from './dataset.js';
@@ -148,10 +149,9 @@ export async function featureStatistics(
 ): Promise<{ readonly mean: number; readonly std: number }> {
   const compute = audioFeatures({ ...plan.features, mean: 0, scale: 1 });
   const random = createRandom(0, 'feature statistics');
-  const count = Math.min(clips, dataset.length);
   let [numbers, sum, squares] = [0, 0, 0];
-  for (let i = 0; i < count; i++) {
-    const recording = await dataset.read(Math.floor((i * dataset.length) / count), random.split(i));
+  for (const [i, index] of evenly(dataset.length, clips).entries()) {
+    const recording = await dataset.read(index, random.split(i));
     const { data } = compute(cropClip(recording, plan.samples, plan.crop, random));
     numbers += data.length;
     for (const value of data) {
