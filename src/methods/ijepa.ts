@@ -1,7 +1,6 @@
 import type { Random } from '../base/random.js';
 import { type Distance, meanEnergy } from '../energy/distance.js';
 import { add } from '../graph/ops/elementwise.js';
-import { narrow, reshape, squeeze } from '../graph/ops/move.js';
 import { mean } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import {
@@ -138,11 +137,8 @@ export function patchMethod(config: PatchMethodConfig, masks: PatchMasks): Metho
   const forward = ijepa(inputs, modules, config, drop?.factors, config.options);
   const { context, prediction, target, memory } = forward;
   const energy = scope('energy', () => meanEnergy(prediction, target, config.distance));
-  const [batch] = inputs.images.shape;
-  const pooled = reshape(mean(context, 1), [batch, masks.contexts, config.encoder.width]);
-  const regular = regularize(
-    Array.from({ length: masks.contexts }, (_, i) => squeeze(narrow(pooled, 1, i, 1), 1)),
-    config.regularizer,
+  const regular = regularize([mean(context, 1)], config.regularizer, () =>
+    mean(vitTokens(inputs.images, config.encoder).encode(modules.target.weights, {}), 1),
   );
   return {
     name: config.name,

@@ -5,7 +5,7 @@ import { randomDirections, sigreg } from '../energy/sigreg.js';
 import { covarianceTerm, varianceTerm } from '../energy/vicreg.js';
 import { add, mul } from '../graph/ops/elementwise.js';
 import { mseLoss } from '../graph/ops/losses.js';
-import { input, scope, type Tensor } from '../graph/tensor.js';
+import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import type { Regularizer } from './method.js';
 
 /** Input with the directions that SIGReg projects on, [width, slices], new at every step. */
@@ -20,10 +20,15 @@ export interface Regularized {
 }
 
 /**
- * Collapse prevention for embeddings of the same samples, each [batch, width]: variance averaged over them, covariance summed and
- * the squared differences of every two averaged (VICReg), or SIGReg averaged. Composes with any method; `none` adds nothing.
+ * Collapse prevention for embeddings, each [batch, width]: variance averaged over them and covariance summed (VICReg), or SIGReg
+ * averaged. Composes with any method; `none` adds nothing. `target`: what a target encoder makes of the same samples, [batch, width],
+ * which invariance compares with (C-JEPA); no gradient flows into it.
  */
-export function regularize(embeddings: readonly Tensor[], regularizer: Regularizer): Regularized {
+export function regularize(
+  embeddings: readonly Tensor[],
+  regularizer: Regularizer,
+  target?: () => Tensor,
+): Regularized {
   const average = (terms: readonly Tensor[]): Tensor =>
     mul(
       terms.reduce((a, b) => add(a, b)),
@@ -36,11 +41,10 @@ export function regularize(embeddings: readonly Tensor[], regularizer: Regulariz
       const covariance = embeddings.map((z) => covarianceTerm(z)).reduce((a, b) => add(a, b));
       const loss = add(mul(variance, regularizer.variance), mul(covariance, regularizer.covariance));
       if (!regularizer.invariance) return { loss, scalars: { variance, covariance }, feeds: () => ({}) };
-      if (embeddings.length < 2)
-        throw new JepaError(
-          'regularizer: invariance compares what several masks leave of a sample; set masks.contexts to 2, or invariance to 0',
-        );
-      const invariance = average(embeddings.flatMap((a, i) => embeddings.slice(i + 1).map((b) => mseLoss(a, b))));
+      if (!target)
+        throw new JepaError('regularizer: this method has no pooled target to be invariant to; set invariance to 0');
+      const pooled = stopGradient(target());
+      const invariance = average(embeddings.map((z) => mseLoss(z, pooled)));
       return {
         loss: add(loss, mul(invariance, regularizer.invariance)),
         scalars: { invariance, variance, covariance },

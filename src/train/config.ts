@@ -44,7 +44,7 @@ const regularizer = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('none') }),
   z.strictObject({
     kind: z.literal('vicreg'),
-    /** Between what several masks leave of a sample; 0 where a method predicts one view from the other. */
+    /** Of pooled contexts to what the target encoder makes of the whole sample (C-JEPA), in methods over patches. */
     invariance: notNegative.default(0),
     variance: positive.default(25),
     covariance: positive.default(1),
