@@ -145,7 +145,7 @@ export async function plan(path: string, options: PlanCommandOptions): Promise<v
     stage.show('opening the model');
     const model = await run.open(engine, env);
     stage.show('where things are, told from states');
-    const probe = await probeOf(model, run, env);
+    const probe = await probeOf(model, run, world, env);
     signal.throwIfAborted();
     stage.show(`predictions ${depthOf(run)} steps ahead`);
     const rollout = await rolloutOf(model, run, env, probe);
@@ -388,8 +388,14 @@ const episodesOf = (run: WorldRun, env: string, frames: number, seed: number, co
     moments: 0,
   });
 
-const probeOf = (model: LatentWorld, run: WorldRun, env: string): Promise<StateProbe> =>
-  probeStates(model, episodesOf(run, env, 1, 2_000_000_011, 2048), episodesOf(run, env, 1, 3_000_000_019, 512));
+/** Of what goals are made of: hidden numbers of a state (speeds, impulses) are in no picture. */
+const probeOf = (model: LatentWorld, run: WorldRun, world: World, env: string): Promise<StateProbe> =>
+  probeStates(
+    model,
+    episodesOf(run, env, 1, 2_000_000_011, 2048),
+    episodesOf(run, env, 1, 3_000_000_019, 512),
+    world.goal,
+  );
 
 const depthOf = ({ outline: { furthest = DEPTH } }: WorldRun): number => Math.min(DEPTH, furthest);
 

@@ -25,20 +25,27 @@ const TESTED = 512;
 /** Ridge penalty for each observation: states have components of about 1. */
 const PENALTY = 1e-4;
 
-/** Fits the probe on one observation of each training episode, and tests it on held-out ones. */
+/**
+ * Fits the probe on one observation of each training episode, and tests it on held-out ones. `numbers`: how many of the first numbers
+ * of a state it tells (all by default); later ones of some worlds cannot be seen.
+ */
 export async function probeStates(
   latent: LatentWorld,
   train: EpisodeDataset,
   test: EpisodeDataset,
+  numbers = train.shape.state,
 ): Promise<StateProbe> {
   const { features } = latent.model;
-  const [fitted, tested] = [await statesOf(latent, train, FITTED), await statesOf(latent, test, TESTED)];
+  const [fitted, tested] = [
+    await statesOf(latent, train, FITTED, numbers),
+    await statesOf(latent, test, TESTED, numbers),
+  ];
   const map = fitRidge(fitted.features, fitted.states, PENALTY * fitted.features.shape[0]);
   const { r2, r2PerOutput, rmse } = regressionScores(predictLinear(map, tested.features), tested.states);
   return { map, features, r2, r2PerNumber: [...r2PerOutput], rmse };
 }
 
-async function statesOf(latent: LatentWorld, dataset: EpisodeDataset, most: number) {
+async function statesOf(latent: LatentWorld, dataset: EpisodeDataset, most: number, numbers: number) {
   const chosen = evenly(dataset.length, most);
   const count = chosen.length;
   const { observation, state } = dataset.shape;
@@ -52,7 +59,8 @@ async function statesOf(latent: LatentWorld, dataset: EpisodeDataset, most: numb
     states.set(window.states.subarray(0, state), i * state);
   }
   const encoded = await latent.encode(seen as Float32Array, states);
-  return { features: latent.model.features(encoded), states: float32([count, state], states) };
+  const told = states.filter((_, i) => i % state < numbers);
+  return { features: latent.model.features(encoded), states: float32([count, numbers], told) };
 }
 
 /** Errors of predictions by depth: of the model, of the model told other actions, and of standing still. */
@@ -129,11 +137,12 @@ export async function rolloutErrors(
     }),
   );
   if (!probe || state === 0) return { latent: errors };
+  const numbers = probe.r2PerNumber.length;
   const place = mapValues(paths, (path) => {
     const seenAt = placesAlong(probe, float32([count * frames, width], path));
     return byDepth((row) => {
       let squares = 0;
-      for (let j = 0; j < state; j++) squares += (seenAt[row * state + j] - places[row * state + j]) ** 2;
+      for (let j = 0; j < numbers; j++) squares += (seenAt[row * numbers + j] - places[row * state + j]) ** 2;
       return Math.sqrt(squares);
     });
   });

@@ -130,6 +130,57 @@ train: { batchSize: 6, steps: 4, diagnoseEvery: 4, workers: 2 }
   assert.equal(existsSync(join(folder, 'a.npz')), false);
 });
 
+test('plan reaches for goals with a run of V-JEPA 2-AC, with the same table, report and film', async () => {
+  const data = 'source: procedural:point-maze-u, frames: 4, threads: 0';
+  const training = 'train: { batchSize: 8, steps: 2, workers: 2 }';
+  writeFileSync(
+    join(folder, 'eyes.yaml'),
+    `data: { kind: video, ${data}, frameStep: 1, size: 64, options: { count: 16, testCount: 8, steps: 3 } }
+method:
+  name: vjepa2
+  encoder: { kind: vit, patchSize: 32, width: 24, depth: 1, heads: 2 }
+  predictor: { width: 32, depth: 1 }
+  masks: [{ blocks: 1, spatialScale: [0.4, 0.6] }]
+${training}
+`,
+  );
+  writeFileSync(
+    join(folder, 'actions.yaml'),
+    `data: { kind: episodes, ${data}, options: { count: 16, testCount: 8, steps: 8 } }
+method: { name: vjepa2-ac, encoder: eyes, predictor: { width: 24, depth: 1, heads: 2 }, pose: 2 }
+${training}
+`,
+  );
+  for (const [config, out] of [
+    ['eyes.yaml', 'eyes'],
+    ['actions.yaml', 'actions'],
+  ]) {
+    const trained = await jepa('train', config, '--out', out, '--no-probe', '--json');
+    assert.equal(trained.code, 0, trained.stderr);
+  }
+  const search = ['--episodes', '2', '--steps', '3', '--samples', '4', '--iterations', '1'];
+  const planned = await jepa('plan', 'actions', ...search, '--json');
+  assert.equal(planned.code, 0, planned.stderr);
+  const result = JSON.parse(planned.stdout);
+  assert.deepEqual([result.model, result.env, result.success.episodes], ['V-JEPA 2-AC', 'point-maze-u', 2]);
+  // As far as windows of 4 frames go, and the published energy.
+  const { horizon, replan, objective } = result.planner;
+  assert.deepEqual([horizon, replan, objective], [3, 3, { distance: 'latent', time: 'last' }]);
+  assert.deepEqual(
+    [result.rollout.place.model.length, result.poses.r2.length, result.probe.r2PerNumber.length],
+    [3, 3, 2],
+  );
+  assert.ok(result.floors.random && result.floors.greedy && result.time.action > 0);
+  const page = readFileSync(join(folder, 'actions', 'plan-point-maze-u', 'report.html'), 'utf8');
+  for (const part of ['V-JEPA 2-AC, cem planner', 'Goals reached', 'How far it sees', 'episodes.gif'])
+    assert.ok(page.includes(part), part);
+  const film = await sharp(join(folder, 'actions', 'plan-point-maze-u', 'episodes.gif'), { animated: true }).metadata();
+  assert.deepEqual([film.format, film.pages], ['gif', 4]);
+
+  const told = await jepa('plan', 'actions', ...search);
+  assert.match(told.stdout, /poses told along plans: R2 [01]\.\d{3} after 1, [01]\.\d{3} after 3 actions/);
+});
+
 test('Ctrl-C keeps what was planned so far, told of the steps that were made', { timeout: 120_000 }, async () => {
   const args = [
     'plan',
