@@ -5,8 +5,8 @@ import { createRandom } from '../base/random.js';
 import type { EpisodeDataset } from '../data/episodes/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
+import { startingValues } from '../methods/method.js';
 import { isActionConditioned } from '../methods/vjepa2-ac.js';
-import { initialValues } from '../nn/weights.js';
 import { formatClock, formatFixed } from '../report/format.js';
 import { type NextStep, type WrittenFile, writeReport } from '../report/index.js';
 import { severityOf } from '../report/verdict.js';
@@ -14,7 +14,7 @@ import type { State } from '../runtime/index.js';
 import { type ActionScores, actionScores } from '../train/actions.js';
 import { scalingOf } from '../train/build.js';
 import { exportOnnx } from '../train/export.js';
-import { trainedEncoder } from '../train/frozen.js';
+import { installMethod, trainedEncoder } from '../train/frozen.js';
 import { type ProbeResult, probe, probePercents } from '../train/probe.js';
 import { openLatentWorld, worldModelStates } from '../world/latent.js';
 import { probeStates } from '../world/measure.js';
@@ -125,9 +125,8 @@ async function statesTold(
     return { r2, rmse };
   };
   const random = createRandom(config.train.seed, 'random encoder');
-  const fresh = new Map(method.trained.flatMap((module) => [...initialValues(module, random)]));
-  const parameters = method.trained.flatMap(({ tensors }) => [...tensors.values()]);
-  return { ...(await told(trained.state)), random: await told(await engine.createState(parameters, fresh)) };
+  const fresh = await installMethod(engine, method, startingValues(method, random));
+  return { ...(await told(trained.state)), random: await told(fresh) };
 }
 
 function show(run: TrainedRun, result: RunResult, { probe: isProbed }: FinishOptions): void {

@@ -1,7 +1,6 @@
 import { UsageError } from '../base/errors.js';
 import { type ModalityWords, wordsOf } from '../data/modality.js';
 import { modalityOf } from '../data/plans.js';
-import { modulesOf } from '../methods/method.js';
 import { isActionConditioned } from '../methods/vjepa2-ac.js';
 import { formatFixed } from '../report/format.js';
 import { createEngine } from '../runtime/index.js';
@@ -10,7 +9,7 @@ import { type Anticipated, type AnticipationScores, anticipationScores } from '.
 import { buildMethod } from '../train/build.js';
 import { type Checkpoint, loadCheckpoint } from '../train/checkpoint.js';
 import { type ForecastScores, forecastScores } from '../train/forecast.js';
-import { openEncoder } from '../train/frozen.js';
+import { installMethod, openEncoder } from '../train/frozen.js';
 import { type LocationResult, type LocationScores, locate as located } from '../train/locate.js';
 import { probe as measure, type ProbeResult, probePercents, type SourceScores } from '../train/probe.js';
 import type { Score } from '../train/score.js';
@@ -129,10 +128,7 @@ async function probeActions(
   const { test } = await openConfiguredData(episodesFor(config, named));
   const engine = await createEngine();
   try {
-    const state = await engine.createState(
-      modulesOf(method).flatMap(({ tensors }) => [...tensors.values()]),
-      weights,
-    );
+    const state = await installMethod(engine, method, weights);
     const scores = await actionScores({ engine, method, state, config, facts, test });
     if (json) printJson({ encoder: path, ...scores });
     else showActions(scores);

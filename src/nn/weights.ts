@@ -41,6 +41,10 @@ export function makeModule(prefix: string, spec: ModuleSpec): Module {
   return { prefix, spec, tensors, weights };
 }
 
+/** The parameters of modules, one module after the other. */
+export const tensorsOf = (modules: readonly Module[]): Tensor[] =>
+  modules.flatMap(({ tensors }) => [...tensors.values()]);
+
 /** First values of a module's parameters, by full name. Each depends on the generator's seed and its own name only. */
 export function initialValues({ prefix, spec }: Module, random: Random): Map<string, HostTensor<'float32'>> {
   const values = new Map<string, HostTensor<'float32'>>();

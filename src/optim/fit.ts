@@ -2,7 +2,7 @@ import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { Tensor } from '../graph/tensor.js';
-import { initialValues, type Module } from '../nn/weights.js';
+import { initialValues, type Module, tensorsOf } from '../nn/weights.js';
 import type { Engine, Feeds, Program, State } from '../runtime/program.js';
 import type { UpdateRule } from '../runtime/update.js';
 import { adam } from './adam.js';
@@ -40,11 +40,10 @@ export interface FitOptions {
 export async function createFit(engine: Engine, options: FitOptions): Promise<Fit> {
   const { name, modules, loss, outputs = {}, seed, lr, weightDecay = 0, rule = adam(), momentum = 1 } = options;
   const followers = options.followers ?? [];
-  const parameters = modules.flatMap(({ tensors }) => [...tensors.values()]);
   const learn =
     options.learn ??
     modules.flatMap(({ spec, tensors }) => [...tensors].filter(([key]) => spec.get(key)?.trainable).map(([, t]) => t));
-  const state = await engine.createState(parameters);
+  const state = await engine.createState(tensorsOf(modules));
   const random = createRandom(seed, name);
   const values = new Map(modules.flatMap((module) => [...initialValues(module, random)]));
   const nameOf = (t: Tensor): string => (t.node.attrs as { readonly name: string }).name;

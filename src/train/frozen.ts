@@ -9,8 +9,8 @@ import { isImages, modalityOf, type PreparationInput } from '../data/plans.js';
 import { parseClipTransform } from '../data/video/transforms.js';
 import { cachedModel, isModelName } from '../hub/download-node.js';
 import type { CheckpointOptions } from '../hub/encoder-files.js';
-import type { Encoder, Method } from '../methods/method.js';
-import { initialValues } from '../nn/weights.js';
+import { type Encoder, type Method, modulesOf } from '../methods/method.js';
+import { initialValues, tensorsOf } from '../nn/weights.js';
 import type { Engine, State } from '../runtime/index.js';
 import { buildMethod, evaluationPreparation, trainingPreparations } from './build.js';
 import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
@@ -176,11 +176,15 @@ export function randomEncoder(like: FrozenEncoder, seed = 0): FrozenEncoder {
 
 const installed = new WeakMap<Engine, WeakMap<FrozenEncoder['weights'], Promise<State>>>();
 
+/** All weights of a method in an engine, given by their full names. */
+export const installMethod = (engine: Engine, method: Method, weights: FrozenEncoder['weights']): Promise<State> =>
+  engine.createState(tensorsOf(modulesOf(method)), weights);
+
 /** An encoder's weights in an engine: put there once, shared by all that reads them, never to be written. */
 export function installEncoder(engine: Engine, { encoder, weights }: FrozenEncoder): Promise<State> {
   const states = installed.get(engine) ?? new WeakMap<FrozenEncoder['weights'], Promise<State>>();
   installed.set(engine, states);
-  const install = (): Promise<State> => engine.createState([...encoder.module.tensors.values()], weights);
+  const install = (): Promise<State> => engine.createState(tensorsOf([encoder.module]), weights);
   const state = states.get(weights) ?? install();
   states.set(weights, state);
   return state;

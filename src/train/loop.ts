@@ -9,6 +9,7 @@ import { rankme } from '../eval/spectrum.js';
 import { featureStd } from '../eval/spread.js';
 import type { Tensor } from '../graph/tensor.js';
 import { type Method, modulesOf, startingValues } from '../methods/method.js';
+import { tensorsOf } from '../nn/weights.js';
 import { adamw } from '../optim/adam.js';
 import { decayGroups } from '../optim/groups.js';
 import {
@@ -442,11 +443,7 @@ export async function prepare(method: Method, config: Config, engine: Engine) {
       if (follower && ordered.includes(tensor)) followerOf.set(tensor, follower);
     }
   }
-  const everything = [
-    ...ordered,
-    ...ordered.flatMap((t) => followerOf.get(t) ?? []),
-    ...modulesOf(method).flatMap((m) => [...m.tensors.values()]),
-  ];
+  const everything = [...ordered, ...ordered.flatMap((t) => followerOf.get(t) ?? []), ...tensorsOf(modulesOf(method))];
   const state = await engine.createState([...new Set(everything)]);
   const initial = startingValues(method, createRandom(config.train.seed, 'weights'));
   const remembered = Object.fromEntries(
