@@ -1,6 +1,5 @@
 import { UsageError } from '../base/errors.js';
 import { evenly } from '../base/evenly.js';
-import { createRandom } from '../base/random.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
 import { createClassRecall } from '../eval/class-recall.js';
@@ -9,18 +8,14 @@ import { crossEntropy } from '../graph/ops/losses.js';
 import { narrow, reshape } from '../graph/ops/move.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import type { FutureConfig } from '../masking/future.js';
-import type { Forecast } from '../methods/forecast.js';
-import { type Method, modulesOf, startingValues } from '../methods/method.js';
 import { type ClassifierConfig, classifierSpec, classifiers, poolerConfig } from '../nn/attentive.js';
 import { makeModule } from '../nn/weights.js';
-import type { Engine } from '../runtime/index.js';
 import { headsOf, MOST_NUMBERS, sideBySide, tokensFrom } from './attentive.js';
-import { buildMethod, evaluationPreparation } from './build.js';
-import type { Checkpoint } from './checkpoint.js';
-import { type FeatureOptions, sampleBatches } from './features.js';
-import { futureOf } from './forecast.js';
+import { evaluationPreparation } from './build.js';
+import { type ForecastOptions, forecastBatches, type OpenForecast, openForecast } from './forecast.js';
+import { installMethod } from './frozen.js';
 import { type HeadSettings, trainHead } from './head.js';
-import { knownBoxes, wholeFrames } from './moments.js';
+import { knownBoxes, tubeletOf, wholeFrames } from './moments.js';
 
 /**
  * Action anticipation (V-JEPA 2, section 4.2; EPIC-KITCHENS' measure) on videos that are made: a clip is shown up to some moment,
@@ -58,37 +53,25 @@ export interface AnticipationScores {
   readonly chance: Anticipated;
 }
 
-export interface AnticipateOptions {
-  readonly engine: Engine;
-  readonly run: Pick<Checkpoint, 'meta' | 'weights'>;
-  readonly train: Dataset;
-  readonly test: Dataset;
-  /** By default what the method was trained on, else half of a clip and the rest moment by moment. */
-  readonly future?: FutureConfig;
-  /** Of probes and random weights. Default: 0. */
-  readonly seed?: number;
+export interface AnticipateOptions extends ForecastOptions {
   readonly settings?: Partial<HeadSettings>;
-  readonly loading?: Pick<FeatureOptions, 'threads' | 'maxCorrupt' | 'log'>;
-  readonly onStage?: (what: string) => void;
 }
 
 /** Measures a run. Throws a `UsageError` where its method predicts no clips, or where it is not known where things are. */
 export async function anticipationScores(options: AnticipateOptions): Promise<AnticipationScores> {
-  const { run, seed = 0 } = options;
-  const method = buildMethod(run.meta.config, run.meta.facts);
-  const made = method.forecast?.(options.future);
-  if (!made || method.encoder.grid.length !== 3)
+  const { run } = options;
+  const opened = openForecast(options);
+  if (opened?.method.encoder.grid.length !== 3)
     throw new UsageError(
-      `${method.name}: it predicts nothing of clips; anticipation needs a run of V-JEPA or V-JEPA 2`,
+      `${run.meta.config.method.name}: it predicts nothing of clips; anticipation needs a run of V-JEPA or V-JEPA 2`,
     );
-  const future = futureOf(method, made);
-  const tokens = tokensOf(method, made, future);
-  const { architecture } = method.encoder;
-  const tubelet = architecture.kind === 'vit' ? (architecture.tubeletSize ?? 1) : 1;
+  const { method, made, future, fresh } = opened;
+  const tokens = tokensOf(opened);
+  const tubelet = tubeletOf(method.encoder);
   const boxes = { train: knownBoxes(options.train, tubelet), test: knownBoxes(options.test, tubelet) };
-  const own = await rowsOf(method, made, run.weights, tokens, boxes, options);
-  const fresh = startingValues(method, createRandom(seed, 'random forecast'));
-  const random = await rowsOf(method, made, fresh, { seen: tokens.seen, predicted: tokens.predicted }, boxes, options);
+  const own = await rowsOf(opened, run.weights, tokens, boxes, options);
+  const { seen, predicted } = tokens;
+  const random = await rowsOf(opened, fresh, { seen, predicted }, boxes, options);
   const last = made.start + future.context - 1;
   const moments = Array.from({ length: future.horizons }, (_, h) => (h + 1) * future.segment);
   const at = (rows: Rows, moment: number): Int32Array => fieldsAt(rows, last + moment);
@@ -114,7 +97,7 @@ export async function anticipationScores(options: AnticipateOptions): Promise<An
 type Kinds = Readonly<Record<string, Tensor>>;
 
 /** What probes may read, [batch, tokens, width] each. */
-function tokensOf(method: Method, made: Forecast, { context, segment, horizons }: FutureConfig) {
+function tokensOf({ method, made, future: { context, segment, horizons } }: OpenForecast) {
   const each = method.encoder.grid[1] * method.encoder.grid[2];
   const joined = (x: Tensor): Tensor => reshape(x, [x.shape[0], horizons * segment * each, x.shape[3]]);
   const patches = tokensFrom(method.encoder, 'patches')({ [made.field]: made.inputs.samples });
@@ -142,17 +125,16 @@ interface Taken {
 }
 
 async function rowsOf(
-  method: Method,
-  made: Forecast,
-  weights: ReadonlyMap<string, HostTensor<'float32'>>,
+  { method, made }: OpenForecast,
+  weights: OpenForecast['fresh'],
   kinds: Kinds,
   boxes: Readonly<Record<'train' | 'test', ReturnType<typeof knownBoxes>>>,
-  { engine, run: { meta }, train, test, loading, onStage }: AnticipateOptions,
+  options: AnticipateOptions,
 ): Promise<Taken> {
+  const { engine, run, train, test, onStage } = options;
   onStage?.('clips up to the present');
-  const preparation = wholeFrames(evaluationPreparation(meta.config, meta.facts));
-  const tensors = modulesOf(method).flatMap(({ tensors }) => [...tensors.values()]);
-  const state = await engine.createState([...new Set(tensors)], weights);
+  const preparation = wholeFrames(evaluationPreparation(run.meta.config, run.meta.facts));
+  const state = await installMethod(engine, method, weights);
   const program = await engine.compile({ name: `${method.name} anticipation`, outputs: kinds }, state);
   const sizes = Object.entries(kinds).map(([kind, { shape }]) => [kind, shape.slice(1) as number[]] as const);
   const most = Math.floor(MOST_NUMBERS / sizes.reduce((all, [, shape]) => all + sizeOf(shape), 0));
@@ -161,14 +143,7 @@ async function rowsOf(
     const some = subset(dataset, chosen);
     const kept = new Map(sizes.map(([kind, shape]) => [kind, new Float32Array(chosen.length * sizeOf(shape))]));
     const indices: number[] = [];
-    for await (const { fields, indices: own } of sampleBatches(
-      some,
-      preparation,
-      meta.config.train.batchSize,
-      loading,
-    )) {
-      if (own.length === 0) continue;
-      const { outputs } = await program.run({ [made.field]: fields[made.field], ...made.feeds(own.length) });
+    for await (const { outputs, indices: own } of forecastBatches(program, made, some, options, preparation)) {
       for (const [kind, shape] of sizes) {
         kept.get(kind)?.set(outputs[kind].data as Float32Array, indices.length * sizeOf(shape));
       }
@@ -251,24 +226,9 @@ async function probes(
     seed,
     settings,
   });
-  const program = await head.compile((tokens) => told(tokens));
-  try {
-    const [count, ...shape] = held.shape;
-    const size = sizeOf(shape);
-    const scores = truth.map(() => new Float32Array(count * FIELDS));
-    for (let from = 0; from < count; from += CHUNK) {
-      const to = Math.min(count, from + CHUNK);
-      const some = float32([to - from, ...shape], held.data.subarray(from * size, to * size));
-      const { outputs } = await program.run({ tokens: some });
-      scores.forEach((all, h) => {
-        all.set(outputs[`horizon ${h}`].data as Float32Array, from * FIELDS);
-      });
-    }
-    return scores.map((all, h) => recalls(float32([count, FIELDS], all), truth[h].test));
-  } finally {
-    await program.close();
+  const scores = truth.map((): number[] => []);
+  for await (const outputs of head.tell(told, held)) {
+    for (const [h, all] of scores.entries()) all.push(...(outputs[`horizon ${h}`].data as Float32Array));
   }
+  return scores.map((all, h) => recalls(float32([held.shape[0], FIELDS], all), truth[h].test));
 }
-
-/** Clips that are told of at a time. */
-const CHUNK = 64;

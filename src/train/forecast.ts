@@ -1,16 +1,17 @@
 import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
-import { float32, type HostTensor } from '../base/tensor.js';
+import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
 import { labelShare } from '../data/split.js';
 import { mean } from '../graph/ops/reduce.js';
 import type { FutureConfig } from '../masking/future.js';
 import type { Forecast } from '../methods/forecast.js';
-import { type Method, modulesOf, startingValues } from '../methods/method.js';
+import { type Method, startingValues } from '../methods/method.js';
 import type { Engine, Program } from '../runtime/index.js';
 import { buildMethod, evaluationPreparation } from './build.js';
 import type { Checkpoint } from './checkpoint.js';
 import { type FeatureOptions, sampleBatches } from './features.js';
+import { installMethod } from './frozen.js';
 import { labelledParts } from './labelled.js';
 import { linearProbe } from './linear.js';
 import { type Score, scoreOf } from './score.js';
@@ -47,7 +48,7 @@ export interface ForecastOptions {
   readonly test: Dataset;
   /** By default what the method was trained on, else half of a sample and the rest moment by moment. */
   readonly future?: FutureConfig;
-  /** Of random weights and of the held-out part. Default: 0. */
+  /** Of random weights and of what probes draw. Default: 0. */
   readonly seed?: number;
   readonly loading?: Pick<FeatureOptions, 'threads' | 'maxCorrupt' | 'log'>;
   readonly onStage?: (what: string) => void;
@@ -55,30 +56,56 @@ export interface ForecastOptions {
 
 /** Measures the forecasts of a run; undefined where its method makes none. */
 export async function forecastScores(options: ForecastOptions): Promise<ForecastScores | undefined> {
-  const { run, seed = 0, onStage } = options;
-  const method = buildMethod(run.meta.config, run.meta.facts);
-  const made = method.forecast?.(options.future);
-  if (!made) return undefined;
-  const future = futureOf(method, made);
+  const { run, onStage } = options;
+  const opened = openForecast(options);
+  if (!opened) return undefined;
   onStage?.('forecasts');
-  const trained = await scoresOf(method, made, run.weights, future, options);
+  const trained = await scoresOf(opened, run.weights, options);
   onStage?.('forecasts with random weights');
-  const random = await scoresOf(
-    method,
-    made,
-    startingValues(method, createRandom(seed, 'random forecast')),
-    future,
-    options,
-  );
-  return { future, trained, random };
+  const random = await scoresOf(opened, opened.fresh, options);
+  return { future: opened.future, trained, random };
 }
 
-/** What a forecast predicts, in moments. */
-export function futureOf({ encoder }: Method, { prediction, inputs }: Forecast): FutureConfig {
-  const [, horizons, tokens] = prediction.shape as readonly number[];
-  const each = encoder.grid.slice(1).reduce((a, b) => a * b, 1);
-  const [, , seen] = inputs.context.shape as readonly number[];
-  return { context: seen / each, segment: tokens / each, horizons };
+/** What a run can say of the future. */
+export interface OpenForecast {
+  readonly method: Method;
+  readonly made: Forecast;
+  /** What it predicts, in moments. */
+  readonly future: FutureConfig;
+  /** Random weights to compare it with. */
+  readonly fresh: ReadonlyMap<string, HostTensor<'float32'>>;
+}
+
+/** Undefined where the method of the run makes no forecasts. */
+export function openForecast({ run: { meta }, future, seed = 0 }: ForecastOptions): OpenForecast | undefined {
+  const method = buildMethod(meta.config, meta.facts);
+  const made = method.forecast?.(future);
+  if (!made) return undefined;
+  const [, horizons, tokens] = made.prediction.shape as readonly number[];
+  const each = sizeOf(method.encoder.grid.slice(1));
+  const [, , seen] = made.inputs.context.shape as readonly number[];
+  return {
+    method,
+    made,
+    future: { context: seen / each, segment: tokens / each, horizons },
+    fresh: startingValues(method, createRandom(seed, 'random forecast')),
+  };
+}
+
+/** What a program makes of the readable samples of a data set, batch by batch, shown up to the present. */
+export async function* forecastBatches(
+  program: Program,
+  made: Forecast,
+  dataset: Dataset,
+  { run: { meta }, loading }: ForecastOptions,
+  preparation = evaluationPreparation(meta.config, meta.facts),
+): AsyncGenerator<{ readonly outputs: Readonly<Record<string, HostTensor>>; readonly indices: Int32Array }> {
+  const { batchSize } = meta.config.train;
+  for await (const { fields, indices } of sampleBatches(dataset, preparation, batchSize, loading)) {
+    if (indices.length === 0) continue;
+    const { outputs } = await program.run({ [made.field]: fields[made.field], ...made.feeds(indices.length) });
+    yield { outputs, indices };
+  }
 }
 
 /** What is known of the samples of a data set, by horizon. */
@@ -92,15 +119,12 @@ interface Rows {
 }
 
 async function scoresOf(
-  method: Method,
-  made: Forecast,
-  weights: ReadonlyMap<string, HostTensor<'float32'>>,
-  { segment, horizons }: FutureConfig,
+  { method, made, future: { segment, horizons } }: OpenForecast,
+  weights: OpenForecast['fresh'],
   options: ForecastOptions,
 ): Promise<HorizonScores[]> {
   const { engine } = options;
-  const tensors = modulesOf(method).flatMap(({ tensors }) => [...tensors.values()]);
-  const state = await engine.createState([...new Set(tensors)], weights);
+  const state = await installMethod(engine, method, weights);
   const outputs = Object.fromEntries([
     ...KINDS.map((kind) => [kind, mean(made[kind], 2)] as const),
     ...made.predicted.map((energy, h) => [`predicted ${h}`, energy] as const),
@@ -122,27 +146,14 @@ async function scoresOf(
   }
 }
 
-async function rowsOf(
-  program: Program,
-  made: Forecast,
-  dataset: Dataset,
-  { run: { meta }, loading }: ForecastOptions,
-): Promise<Rows> {
-  const preparation = evaluationPreparation(meta.config, meta.facts);
+async function rowsOf(program: Program, made: Forecast, dataset: Dataset, options: ForecastOptions): Promise<Rows> {
   const [, horizons, , width] = made.prediction.shape as readonly number[];
   const pooled: Record<Kind, number[][]> = { prediction: [], persistence: [], target: [] };
   for (const kind of KINDS) for (let h = 0; h < horizons; h++) pooled[kind].push([]);
   const [predicted, persisted] = [0, 1].map(() => new Array<number>(horizons).fill(0));
   const indices: number[] = [];
-  for await (const { fields, indices: read } of sampleBatches(
-    dataset,
-    preparation,
-    meta.config.train.batchSize,
-    loading,
-  )) {
+  for await (const { outputs, indices: read } of forecastBatches(program, made, dataset, options)) {
     const rows = read.length;
-    if (rows === 0) continue;
-    const { outputs } = await program.run({ [made.field]: fields[made.field], ...made.feeds(rows) });
     for (const kind of KINDS) {
       const { data } = outputs[kind] as HostTensor<'float32'>; // [rows, horizons, width]
       for (let at = 0; at < rows * horizons; at++) {

@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
 import { createRandom } from '../base/random.js';
-import { float32, type HostTensor } from '../base/tensor.js';
+import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import type { Fields } from '../data/preparation.js';
 import { mul, sub } from '../graph/ops/elementwise.js';
 import { constant, input, type Tensor } from '../graph/tensor.js';
@@ -50,8 +50,15 @@ export interface HeadTask {
 
 export interface TrainedHead {
   /** Compiles what is wanted of other tokens [samples, tokens, width], given as `tokens`; `outputs` sees them standardised. */
-  compile(outputs: (tokens: Tensor) => Readonly<Record<string, Tensor>>): Promise<Program>;
+  compile(outputs: Wanted): Promise<Program>;
+  /** The same of tokens that lie in memory, some samples after the others. */
+  tell(outputs: Wanted, tokens: HostTensor<'float32'>): AsyncGenerator<Readonly<Record<string, HostTensor>>>;
 }
+
+type Wanted = (tokens: Tensor) => Readonly<Record<string, Tensor>>;
+
+/** Samples that are told of at a time. */
+const CHUNK = 64;
 
 /** Trains a head with AdamW. Throws a `JepaError` where a value is not finite. */
 export async function trainHead(engine: Engine, task: HeadTask): Promise<TrainedHead> {
@@ -95,7 +102,24 @@ export async function trainHead(engine: Engine, task: HeadTask): Promise<Trained
   } finally {
     await program.close();
   }
-  return { compile: (outputs) => engine.compile({ name: `${name}: outputs`, outputs: outputs(standard) }, state) };
+  const compile = (outputs: Wanted): Promise<Program> =>
+    engine.compile({ name: `${name}: outputs`, outputs: outputs(standard) }, state);
+  return {
+    compile,
+    async *tell(outputs, { shape: [all, ...shape], data }) {
+      const size = sizeOf(shape);
+      const told = await compile(outputs);
+      try {
+        for (let from = 0; from < all; from += CHUNK) {
+          const to = Math.min(all, from + CHUNK);
+          const some = float32([to - from, ...shape], data.subarray(from * size, to * size));
+          yield (await told.run({ tokens: some })).outputs;
+        }
+      } finally {
+        await told.close();
+      }
+    },
+  };
 }
 
 /** Mean and inverse deviation of each number of the tokens. */

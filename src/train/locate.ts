@@ -1,10 +1,12 @@
 import { evenly } from '../base/evenly.js';
 import { float32, type HostTensor, int32, sizeOf } from '../base/tensor.js';
 import { type Dataset, subset } from '../data/dataset.js';
+import { averageScores } from '../eval/clips.js';
 import { tubeIous, videoMap } from '../eval/detection.js';
 import { mean as meanOf } from '../eval/samples.js';
 import { mulDims } from '../graph/dims.js';
 import { abs, add, gelu, mul, sub } from '../graph/ops/elementwise.js';
+import { oneHot } from '../graph/ops/index.js';
 import { crossEntropy } from '../graph/ops/losses.js';
 import { expandDims, narrow, reshape } from '../graph/ops/move.js';
 import { softmax } from '../graph/ops/normalise.js';
@@ -20,7 +22,7 @@ import type { FeatureOptions } from './features.js';
 import { type FrozenEncoder, randomEncoder } from './frozen.js';
 import { type HeadSettings, trainHead } from './head.js';
 import { type LabelledDataset, labelledParts } from './labelled.js';
-import { knownBoxes, wholeFrames } from './moments.js';
+import { knownBoxes, tubeletOf, wholeFrames } from './moments.js';
 
 /**
  * Spatio-temporal localisation, after V-JEPA's evaluation on AVA: where the moving object of a clip is at every moment, and what
@@ -63,8 +65,7 @@ export interface LocateOptions {
 export async function locate(options: LocateOptions): Promise<LocationResult> {
   const { encoder, seed = 0 } = options;
   const { train, test, classes } = labelledParts(options.train, options.test);
-  const { architecture } = encoder.encoder;
-  const tubelet = architecture.kind === 'vit' ? (architecture.tubeletSize ?? 1) : 1;
+  const tubelet = tubeletOf(encoder.encoder);
   const boxes = { train: knownBoxes(train, tubelet), test: knownBoxes(test, tubelet) };
   const parts = { train, test, classes: classes.length, boxes };
   const own = await scoresOf(encoder, 'tokens', parts, options);
@@ -151,52 +152,36 @@ async function scoresOf(
     truth: {
       labels: int32([n], learned.labels),
       patches: int32([n, moments], aims.patches),
-      here: float32([n, moments, each], oneHot(aims.patches, each)),
       aims: float32([n, moments, SAID - 1], aims.boxes),
     },
     loss: (tokens) => {
       const { sure, boxes, classes: scores } = told(tokens);
       const [batch] = tokens.shape;
-      const rowsOf = mulDims(batch, moments);
-      const patches = reshape(input('patches', ['batch', moments], 'int32'), [rowsOf]);
-      const here = expandDims(input('here', ['batch', moments, each]), 3);
+      const all = mulDims(batch, moments);
+      const patches = input('patches', ['batch', moments], 'int32');
+      const here = expandDims(oneHot(patches, each), 3);
       const aim = expandDims(input('aims', ['batch', moments, SAID - 1]), 2);
       const away = mean(sum(mul(abs(sub(boxes, aim)), here), [2, 3]));
-      const where = crossEntropy(reshape(sure, [rowsOf, each]), patches);
+      const where = crossEntropy(reshape(sure, [all, each]), reshape(patches, [all]));
       return add(add(where, away), crossEntropy(scores, input('labels', ['batch'], 'int32')));
     },
     seed,
     settings,
   });
-  const program = await head.compile((tokens) => told(tokens));
-  const [boxes, scores]: [number[], number[]] = [[], []];
-  try {
-    const count = held.tokens.shape[0];
-    for (let from = 0; from < count; from += CHUNK) {
-      const to = Math.min(count, from + CHUNK);
-      const size = held.tokens.data.length / count;
-      const some = float32(
-        [to - from, ...held.tokens.shape.slice(1)],
-        held.tokens.data.subarray(from * size, to * size),
-      );
-      const { sure, boxes: said, classes: named } = (await program.run({ tokens: some })).outputs;
-      boxes.push(...bestBoxes(sure as HostTensor<'float32'>, said as HostTensor<'float32'>, [rows, columns]));
-      scores.push(...(named.data as Float32Array));
-    }
-  } finally {
-    await program.close();
+  const [boxes, shares]: [number[], number[]] = [[], []];
+  for await (const { sure, boxes: said, classes: named } of head.tell(told, held.tokens)) {
+    boxes.push(...bestBoxes(sure as HostTensor<'float32'>, said as HostTensor<'float32'>, [rows, columns]));
+    // Tubes of different videos are ranked against each other: by probabilities.
+    shares.push(...averageScores([named as HostTensor<'float32'>]).data);
   }
   const ious = tubeIous(boxes, held.boxes, moments);
   const result: LocationScores = {
     iou: meanOf(ious),
     found: foundOf(ious),
-    map: videoMap(probabilities(scores, classes), held.labels, ious, classes, LEAST),
+    map: videoMap(shares, held.labels, ious, classes, LEAST),
   };
   return { moments, scores: result, truth: held.boxes, usual: usualBoxes(learned.boxes, held.boxes.length) };
 }
-
-/** Clips whose boxes are told at a time. */
-const CHUNK = 64;
 
 /** Boxes in shares of the frame -> the patch of each middle, and the box seen from there. */
 export function inPatches(
@@ -236,31 +221,6 @@ function bestBoxes(
       Math.exp(logHeight) / rows,
     ];
   }).flat();
-}
-
-function oneHot(chosen: Int32Array, count: number): Float32Array {
-  const rows = new Float32Array(chosen.length * count);
-  chosen.forEach((k, i) => {
-    rows[i * count + k] = 1;
-  });
-  return rows;
-}
-
-/** Softmax of scores [rows, classes]: tubes of different videos are ranked against each other. */
-function probabilities(scores: readonly number[], classes: number): Float64Array {
-  const shares = Float64Array.from(scores);
-  for (let from = 0; from < shares.length; from += classes) {
-    const row = shares.subarray(from, from + classes);
-    const top = Math.max(...row);
-    row.forEach((score, c) => {
-      row[c] = Math.exp(score - top);
-    });
-    const total = row.reduce((a, b) => a + b, 0);
-    row.forEach((share, c) => {
-      row[c] = share / total;
-    });
-  }
-  return shares;
 }
 
 /** The mean box, `length` numbers of it. */

@@ -2,6 +2,7 @@ import { UsageError } from '../base/errors.js';
 import type { Dataset } from '../data/dataset.js';
 import type { PreparationInput } from '../data/plans.js';
 import type { VideoFrames } from '../data/video/dataset.js';
+import type { Encoder } from '../methods/method.js';
 
 /** Where the one object of each clip is, moment by moment: in the last frame of each tubelet, in shares of the frame. */
 export interface Moments {
@@ -41,6 +42,10 @@ export function knownBoxes(dataset: Dataset, tubelet: number): (indices: ArrayLi
     return { moments: boxes.length / NUMBERS / indices.length, boxes };
   };
 }
+
+/** Frames of a moment of an encoder's grid. */
+export const tubeletOf = ({ architecture }: Encoder): number =>
+  architecture.kind === 'vit' ? (architecture.tubeletSize ?? 1) : 1;
 
 /** Numbers of a box. */
 const NUMBERS = 4;

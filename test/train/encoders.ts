@@ -11,6 +11,30 @@ export const smallVit = (channels: 1 | 3 = 3): BackboneConfig => ({
   ...vitConfig({ imageSize: 24, patchSize: 8, channels, width: 32, depth: 5, heads: 4 }),
 });
 
+/** What a recipe says of a small V-JEPA that predicts two moments from two; clips of a shape that goes left or right. */
+export const lookingAhead = (patchSize: number, options: object) =>
+  ({
+    data: {
+      kind: 'video',
+      source: 'procedural:motions',
+      options: { ...options, classes: ['left', 'right'], occlusion: 0, bystanders: 0 },
+      frames: 8,
+      frameStep: 1,
+      size: 16,
+      channels: 1,
+      view: { mean: [0.5], std: [0.25] },
+      threads: 0,
+    },
+    method: {
+      name: 'vjepa',
+      encoder: { kind: 'vit', patchSize, width: 16, depth: 1, heads: 2 },
+      predictor: { width: 8, depth: 1 },
+      masks: [],
+      future: { context: 2, horizons: 2 },
+    },
+    train: { batchSize: 8, steps: 2, checkpointEvery: 2, workers: 1 },
+  }) as const;
+
 export const smallConv: BackboneConfig = {
   kind: 'conv',
   imageSize: [12, 12],

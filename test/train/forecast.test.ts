@@ -11,28 +11,9 @@ import { type Config, parseConfig } from '../../src/train/config.js';
 import { forecastScores } from '../../src/train/forecast.js';
 import { schedules } from '../../src/train/loop.js';
 import { train } from '../../src/train/trainer.js';
+import { lookingAhead } from './encoders.js';
 
-const input = {
-  data: {
-    kind: 'video',
-    source: 'procedural:motions',
-    options: { count: 32, testCount: 24, classes: ['left', 'right'], occlusion: 0, bystanders: 0 },
-    frames: 8,
-    frameStep: 1,
-    size: 16,
-    channels: 1,
-    view: { mean: [0.5], std: [0.25] },
-    threads: 0,
-  },
-  method: {
-    name: 'vjepa',
-    encoder: { kind: 'vit', patchSize: 8, width: 16, depth: 1, heads: 2 },
-    predictor: { width: 8, depth: 1 },
-    masks: [],
-    future: { context: 2, horizons: 2 },
-  },
-  train: { batchSize: 8, steps: 2, checkpointEvery: 2, workers: 1 },
-} as const;
+const input = lookingAhead(8, { count: 32, testCount: 24 });
 
 let engine: Engine;
 let root: string;

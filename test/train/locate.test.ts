@@ -17,7 +17,7 @@ import type { FrozenEncoder } from '../../src/train/frozen.js';
 import { inPatches, locate } from '../../src/train/locate.js';
 import { knownBoxes } from '../../src/train/moments.js';
 import { train } from '../../src/train/trainer.js';
-import { untrained } from './encoders.js';
+import { lookingAhead, untrained } from './encoders.js';
 
 let engine: Engine;
 let root: string;
@@ -153,27 +153,7 @@ describe('localisation', () => {
 });
 
 describe('anticipation', () => {
-  const config = parseConfig({
-    data: {
-      kind: 'video',
-      source: 'procedural:motions',
-      options: { count: 96, testCount: 48, classes: ['left', 'right'], occlusion: 0, bystanders: 0, frames: 8 },
-      frames: 8,
-      frameStep: 1,
-      size: 16,
-      channels: 1,
-      view: { mean: [0.5], std: [0.25] },
-      threads: 0,
-    },
-    method: {
-      name: 'vjepa',
-      encoder: { kind: 'vit', patchSize: 4, width: 16, depth: 1, heads: 2 },
-      predictor: { width: 8, depth: 1 },
-      masks: [],
-      future: { context: 2, horizons: 2 },
-    },
-    train: { batchSize: 8, steps: 2, checkpointEvery: 2, workers: 1 },
-  });
+  const config = parseConfig(lookingAhead(4, { count: 96, testCount: 48, frames: 8 }));
 
   it('is told from what was seen, predicted and comes, beside where it is now and chance', async () => {
     const data = await openConfiguredData(config);
