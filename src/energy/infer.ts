@@ -77,6 +77,7 @@ export function descend(energy: (v: Tensor) => Tensor, start: Tensor, options: D
         break;
       }
       case 'adam': {
+        // Not the rule of optimizers: gradients flow back through the root where steps are differentiable, also at 0.
         m = m ? add(mul(m, 0.9), mul(g, 0.1)) : mul(g, 0.1);
         s = s ? add(mul(s, 0.99), mul(square(g), 0.01)) : mul(square(g), 0.01);
         const [c1, c2] = [1 - 0.9 ** (step + 1), 1 - 0.99 ** (step + 1)];

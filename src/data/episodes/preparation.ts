@@ -19,8 +19,10 @@ export interface EpisodePlan extends EpisodeInput {
   readonly shape: EpisodeShape;
 }
 
-/** Fields: observations [frames, ...], actions [frames, numbers], moments [2, moments, ...], times [moments],
- * states [frames, numbers told]. */
+/**
+ * Fields: observations [frames, ...], actions [frames, numbers], moments [2, moments, ...], times [moments], states [frames, numbers
+ * told].
+ */
 export const OBSERVATIONS = 'observations';
 export const ACTIONS = 'actions';
 export const MOMENTS = 'moments';
