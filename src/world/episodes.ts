@@ -26,8 +26,11 @@ export interface WorldEpisodeOptions extends EpisodeReading {
 /** Actions of an episode of EB-JEPA's Two Rooms. */
 const STEPS = 90;
 
+type Collection = ReturnType<typeof openCollection>;
+
 export function worldEpisodes(options: WorldEpisodeOptions): EpisodeDataset {
-  const { world } = openCollection(options.world, options.behaviour);
+  const opened = openCollection(options.world, options.behaviour);
+  const { world } = opened;
   const { count, steps = STEPS, observe, frames, moments } = options;
   if (frames > steps + 1)
     throw new JepaError(
@@ -42,20 +45,22 @@ export function worldEpisodes(options: WorldEpisodeOptions): EpisodeDataset {
     shape: { frames, moments, observation, action: world.action.length, state: world.state.length },
     async read(index, random) {
       checkIndex({ name, length: count, modality: 'episodes' }, index);
-      return windowOf(options, index, random);
+      return windowOf(opened, options, index, random);
     },
     source: { kind: 'module', module: import.meta.url, options },
   };
 }
 
 /** For loader threads (`SourceModule`). */
-export const open = (options: unknown): SampleReader<EpisodeWindow> => ({
-  read: (index, random) => windowOf(options as WorldEpisodeOptions, index, random),
-});
+export const open = (options: unknown): SampleReader<EpisodeWindow> => worldEpisodes(options as WorldEpisodeOptions);
 
-function windowOf(options: WorldEpisodeOptions, index: number, random: Random | undefined): EpisodeWindow {
+function windowOf(
+  { world, behaviour }: Collection,
+  options: WorldEpisodeOptions,
+  index: number,
+  random: Random | undefined,
+): EpisodeWindow {
   const { steps = STEPS, seed = 0, factors, frames, moments } = options;
-  const { world, behaviour } = openCollection(options.world, options.behaviour);
   const run = { steps, seed, factors };
   const episode = runEpisode(world, behaviour, run, index);
   const first = windowStart(steps + 1, frames, index, random);
@@ -64,14 +69,13 @@ function windowOf(options: WorldEpisodeOptions, index: number, random: Random | 
   const states = rows(episode.states, world.state.length);
   const times = drawMoments(steps + 1, moments, index, random);
   const width = world.state.length;
-  const mate = mateOf(episode, options, index, random);
+  const mate = mateOf({ world, behaviour }, episode, options, index, random);
   const elsewhere = drawMoments(steps + 1, moments, index, random);
-  const single = Float64Array.from(
-    [
-      ...Array.from(times, (t) => episode.states.subarray(t * width, (t + 1) * width)),
-      ...Array.from(elsewhere, (t) => mate.states.subarray(t * width, (t + 1) * width)),
-    ].flatMap((state) => [...state]),
-  );
+  const single = new Float64Array(2 * moments * width);
+  for (let i = 0; i < moments; i++) {
+    single.set(episode.states.subarray(times[i] * width, (times[i] + 1) * width), i * width);
+    single.set(mate.states.subarray(elsewhere[i] * width, (elsewhere[i] + 1) * width), (moments + i) * width);
+  }
   return {
     observations: observed(world, states, episode, options),
     actions: Float32Array.from(rows(episode.actions, world.action.length)),
@@ -83,14 +87,14 @@ function windowOf(options: WorldEpisodeOptions, index: number, random: Random | 
 
 /** Another episode of the same instance of the world; the same one where its instances are drawn anew every time. */
 function mateOf(
+  { world, behaviour }: Collection,
   episode: Episode,
-  { world: name, behaviour: named, moments, steps = STEPS }: WorldEpisodeOptions,
+  { moments, steps = STEPS }: WorldEpisodeOptions,
   index: number,
   random: Random | undefined,
 ): Episode {
   if (moments === 0) return episode;
-  const { world, behaviour } = openCollection(name, named);
-  const factors = Object.fromEntries(world.factors.map(({ name: factor }, f) => [factor, episode.factors[f]]));
+  const factors = Object.fromEntries(world.factors.map(({ name }, f) => [name, episode.factors[f]]));
   const seed = (random ?? createRandom(index, 'mate')).integer(2 ** 31);
   const mate = runEpisode(world, behaviour, { steps, seed, factors }, 0);
   return mate.factors.every((value, f) => value === episode.factors[f]) ? mate : episode;
