@@ -84,7 +84,7 @@ export async function dataFacts(
       const own = encoder ? normalisationOf(encoder, observation[0]) : measured;
       const scaling = data.scaling ?? { range, ...own };
       return {
-        episodes: { observation, action, longest, scaling, ...(pose > 0 && { told }) },
+        episodes: { observation, action, longest, scaling, ...(told && { told }) },
         ...(encoder && { encoder }),
       };
     }
@@ -107,7 +107,7 @@ async function statistics(
   dataset: EpisodeDataset,
   range: Scaling['range'],
   pose: number,
-): Promise<Statistics & { readonly longest: number; readonly told: Statistics }> {
+): Promise<Statistics & { readonly longest: number; readonly told?: Statistics }> {
   const { observation, action, state } = dataset.shape;
   if (pose > state)
     throw new JepaError(`${dataset.name}: states of ${state} numbers; set method.pose between 0 and that, not ${pose}`);
@@ -129,6 +129,6 @@ async function statistics(
     all.set(part, at);
     at += part.length;
   }
-  const told = pose === 0 ? { mean: [], std: [] } : channelStatistics(Float32Array.from(states), 1, pose, 'plain');
+  const told = pose > 0 ? channelStatistics(Float32Array.from(states), 1, pose, 'plain') : undefined;
   return { ...channelStatistics(all, sizeOf(plane), channels, range), longest, told };
 }
