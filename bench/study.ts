@@ -16,6 +16,7 @@ import { forecastScores } from '../src/train/forecast.js';
 import { trainedEncoder } from '../src/train/frozen.js';
 import { probe, probeEncoder, type SourceScores } from '../src/train/probe.js';
 import { train } from '../src/train/trainer.js';
+import { table } from './table.js';
 
 /**
  * What recipes learn, as a table: each is trained with several seeds, and its frozen encoder probed beside raw numbers and
@@ -193,11 +194,7 @@ function spread(values: readonly number[]): string {
   return values.length === 1 ? mean.toFixed(1) : `${mean.toFixed(1)} (${low.toFixed(1)} to ${high.toFixed(1)})`;
 }
 
-const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-
-const separator = (columns: number): string => row(Array.from({ length: columns }, () => '---'));
-
-function table(runs: readonly StudyRun[]): string {
+function resultTable(runs: readonly StudyRun[]): string {
   const head = [
     'recipe',
     'seeds',
@@ -211,7 +208,7 @@ function table(runs: readonly StudyRun[]): string {
     'random',
     'one frame',
   ];
-  const lines = [row(head), separator(head.length)];
+  const rows: string[][] = [];
   const of = (values: readonly (number | undefined)[]): string => {
     const known = values.filter((value) => value !== undefined);
     return known.length > 0 ? spread(known) : '-';
@@ -224,23 +221,21 @@ function table(runs: readonly StudyRun[]): string {
     const own = runs.filter((run) => run.recipe === recipe);
     const [first] = own;
     const ranks = own.map(({ rankme, width }) => (rankme === undefined ? '-' : `${rankme.toFixed(0)}/${width}`));
-    lines.push(
-      row([
-        recipe,
-        String(own.length),
-        [...new Set(own.map(({ steps }) => steps))].join(', '),
-        of(own.map((run) => run.own.linear)),
-        of(own.map((run) => run.own.knn)),
-        of(own.map((run) => run.own.attentive)),
-        ranks.join(', '),
-        [...new Set(own.map(({ verdict }) => verdict ?? '-'))].join(', '),
-        all(first.raw),
-        all(first.random),
-        all(first.single),
-      ]),
-    );
+    rows.push([
+      recipe,
+      String(own.length),
+      [...new Set(own.map(({ steps }) => steps))].join(', '),
+      of(own.map((run) => run.own.linear)),
+      of(own.map((run) => run.own.knn)),
+      of(own.map((run) => run.own.attentive)),
+      ranks.join(', '),
+      [...new Set(own.map(({ verdict }) => verdict ?? '-'))].join(', '),
+      all(first.raw),
+      all(first.random),
+      all(first.single),
+    ]);
   }
-  return lines.join('\n');
+  return table(head, rows);
 }
 
 /** What probes find in predictions, by distance in time. */
@@ -254,7 +249,7 @@ function aheadTable(runs: readonly StudyRun[]): string {
     'random weights',
     'the future itself',
   ];
-  const lines = [row(head), separator(head.length)];
+  const rows: string[][] = [];
   for (const recipe of new Set(runs.map((run) => run.recipe))) {
     const own = runs.flatMap((run) => (run.recipe === recipe && run.ahead ? [run.ahead] : []));
     for (const [h, { moments }] of (own[0] ?? []).entries()) {
@@ -263,20 +258,18 @@ function aheadTable(runs: readonly StudyRun[]): string {
         return known.length > 0 ? spread(known) : '-';
       };
       const ratio = own.map((ahead) => ahead[h].predicted / ahead[h].persisted);
-      lines.push(
-        row([
-          recipe,
-          String(moments),
-          ratio.map((value) => value.toFixed(2)).join(', '),
-          of((at) => at.prediction),
-          of((at) => at.persistence),
-          of((at) => at.random),
-          of((at) => at.target),
-        ]),
-      );
+      rows.push([
+        recipe,
+        String(moments),
+        ratio.map((value) => value.toFixed(2)).join(', '),
+        of((at) => at.prediction),
+        of((at) => at.persistence),
+        of((at) => at.random),
+        of((at) => at.target),
+      ]);
     }
   }
-  return lines.join('\n');
+  return table(head, rows);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
@@ -318,7 +311,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       console.error(`${variant.name} seed ${seed}: ${found.join(' / ')}, ${steps} steps in ${seconds} s`);
     }
   }
-  console.log(table(runs));
+  console.log(resultTable(runs));
   if (runs.some(({ ahead }) => ahead)) console.log(`\n${aheadTable(runs)}`);
   process.exit(0);
 }

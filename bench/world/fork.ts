@@ -1,11 +1,12 @@
 import { float32 } from '../../src/base/tensor.js';
 import type { EpisodeDataset } from '../../src/data/episodes/dataset.js';
+import { mean } from '../../src/eval/samples.js';
 import type { Engine } from '../../src/runtime/index.js';
 import { randomBehaviour } from '../../src/world/collect.js';
 import { fork } from '../../src/world/envs/fork.js';
 import type { LatentWorld } from '../../src/world/latent.js';
 import { placesAlong, probeStates, type StateProbe } from '../../src/world/measure.js';
-import { collected, inUnits, learn, mean } from './learn.js';
+import { collected, inUnits, learn } from './learn.js';
 
 /**
  * The cart at the fork: which branch it takes is drawn on the way, so that one prediction can at best lie between both. A latent

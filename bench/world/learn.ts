@@ -3,6 +3,7 @@ import type { Scaling } from '../../src/data/episodes/scaling.js';
 import type { Engine } from '../../src/runtime/index.js';
 import { scalingOf } from '../../src/train/build.js';
 import { type ConfigInput, parseConfig } from '../../src/train/config.js';
+import { TEST_SEED } from '../../src/train/episodes-node.js';
 import { trainLoop } from '../../src/train/loop.js';
 import { type Behaviour, type CollectOptions, collectEpisodes } from '../../src/world/collect.js';
 import type { Row, World } from '../../src/world/envs/world.js';
@@ -15,9 +16,6 @@ export interface Splits {
   readonly train: EpisodeDataset;
   readonly test: EpisodeDataset;
 }
-
-/** Held-out episodes have seeds that no set of training reaches. */
-const TEST_SEED = 1_000_000_007;
 
 /** Episodes of a behaviour, for training and held out. */
 export function collected(
@@ -78,9 +76,6 @@ export async function learn(
   if (!isWorldModel(method)) throw new Error(`${method.name} is no world model`);
   return { model: await openLatentWorld(engine, state, worldModelStates(method), scalingOf(config, facts)), seconds };
 }
-
-export const mean = (values: ArrayLike<number>): number =>
-  Array.from(values).reduce((a, b) => a + b, 0) / values.length;
 
 /** A measured number for a table. */
 export const shown = (value: number, digits = 2): string => value.toFixed(digits);

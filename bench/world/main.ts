@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
+import { table } from '../table.js';
 import { forkScores } from './fork.js';
 import { shown } from './learn.js';
 import { type StraighteningRun, type StraighteningScores, straighteningScores } from './straightening.js';
@@ -14,9 +15,6 @@ fork            a cart at a fork in the road: one future beside two
 straightening   plans by gradient, carried out to the end: with straightened states and without; [u-maze | two-rooms]
 surprise        teleports, passed walls and vanishing dots in Two Rooms; [states | pictures]`;
 
-const row = (cells: readonly (string | number)[]): string => `| ${cells.join(' | ')} |`;
-const table = (head: readonly string[], rows: readonly (readonly (string | number)[])[]): string =>
-  [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n');
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
 type Print = (line: string) => void;

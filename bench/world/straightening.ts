@@ -1,4 +1,5 @@
 import type { EpisodeDataset } from '../../src/data/episodes/dataset.js';
+import { mean } from '../../src/eval/samples.js';
 import type { Engine } from '../../src/runtime/index.js';
 import { type Behaviour, greedyBehaviour, randomBehaviour, walkBehaviour } from '../../src/world/collect.js';
 import { pointMaze } from '../../src/world/envs/point-maze.js';
@@ -8,7 +9,7 @@ import type { LatentWorld } from '../../src/world/latent.js';
 import { rolloutErrors } from '../../src/world/measure.js';
 import { boxLimit, normLimit } from '../../src/world/planning/sampling.js';
 import { behaviourActor, planningActor, play, type SuccessRate, successOf } from '../../src/world/play.js';
-import { collected, inUnits, learn, mean } from './learn.js';
+import { collected, inUnits, learn } from './learn.js';
 
 /**
  * Plans made once, by the gradient of the distance of states, and carried out to their end: with states whose paths were straightened

@@ -51,29 +51,19 @@ export interface SurpriseScores {
 
 const most = (values: Float64Array): number => values.reduce((a, b) => Math.max(a, b));
 
-function eventScores(all: readonly QuadrupletSurprises[]): EventScores {
-  const clips = all.flatMap((four) => four.map((values, i) => ({ score: most(values), impossible: Number(i > 1) })));
-  const [scores, labels] = [clips.map(({ score }) => score), clips.map(({ impossible }) => impossible)];
-  return { auroc: auroc(scores, labels), balanced: balancedAccuracy(all) };
+/** The curve is of the first `each` clips of every quadruplet, of which two are possible. */
+function eventScores(all: readonly QuadrupletSurprises[], each: 3 | 4): EventScores {
+  const clips = all.flatMap((four) => four.slice(0, each));
+  const labels = clips.map((_, i) => Number(i % each > 1));
+  return { auroc: auroc(clips.map(most), labels), balanced: balancedAccuracy(all) };
 }
-
-/** Of passed walls: the course through the wall alone, without the dot that nothing stops. */
-const throughWall = (all: readonly QuadrupletSurprises[]): EventScores => {
-  const clips = all.flatMap((four) => four.slice(0, 3));
-  return {
-    auroc: auroc(
-      clips.map(most),
-      clips.map((_, i) => Number(i % 3 === 2)),
-    ),
-    balanced: balancedAccuracy(all),
-  };
-};
 
 function scored(events: Readonly<Record<string, readonly QuadrupletSurprises[]>>): Scored {
   return Object.fromEntries(
     Object.entries(events).map(([name, all]) => [
       name,
-      name === 'through a wall' ? throughWall(all) : eventScores(all),
+      // Of passed walls the course through the wall alone, without the dot that nothing stops.
+      eventScores(all, name === 'through a wall' ? 3 : 4),
     ]),
   );
 }

@@ -22,7 +22,7 @@ export interface EpisodeSpec extends EpisodeReading {
 const COUNT = 16384;
 const VIDEOS = 4096;
 /** Held-out episodes have other seeds: so far from those of training that no set reaches them. */
-const TEST_SEED = 1_000_000_007;
+export const TEST_SEED = 1_000_000_007;
 
 /** Opens the training and the held-out episodes. Throws a `JepaError` that names what is wrong. */
 export async function openEpisodeSplits({
@@ -32,11 +32,8 @@ export async function openEpisodeSplits({
   ...reading
 }: EpisodeSpec): Promise<SampleSplits> {
   if (source.startsWith(PROCEDURAL)) {
-    const { count, testCount, ...own } = checkOptions(source, options);
     const of = (part: 'train' | 'test') => {
-      const episodes = part === 'train' ? (count ?? COUNT) : (testCount ?? Math.ceil((count ?? COUNT) / 16));
-      const seed = (own.seed ?? 0) + (part === 'test' ? TEST_SEED : 0);
-      const made = worldEpisodes({ ...own, ...reading, world: source.slice(PROCEDURAL.length), count: episodes, seed });
+      const made = worldEpisodes({ ...partOf(source, options, part, COUNT), ...reading });
       return { ...made, name: `${made.name} (${part})` };
     };
     return { train: of('train'), test: of('test'), origin: 'own' };
@@ -50,21 +47,29 @@ export async function openEpisodeSplits({
 export const isWorldSource = (source: string): boolean =>
   source.startsWith(PROCEDURAL) && Object.hasOwn(WORLDS, source.slice(PROCEDURAL.length));
 
-/** Videos of a world of `channels` channels; a test part has a sixteenth of the training part's number unless it is said. */
+/** Videos of a world of `channels` channels. */
 export function openWorldVideos(
   source: string,
   channels: number | undefined,
   options: Readonly<Record<string, unknown>>,
   part: 'train' | 'test',
 ): VideoDataset {
-  const { count, testCount, steps, ...own } = checkOptions(source, options);
-  const videos = part === 'train' ? (count ?? VIDEOS) : (testCount ?? Math.ceil((count ?? VIDEOS) / 16));
-  const seed = (own.seed ?? 0) + (part === 'test' ? TEST_SEED : 0);
-  const frames = steps === undefined ? undefined : steps + 1;
-  const made = worldVideos({ ...own, world: source.slice(PROCEDURAL.length), count: videos, frames, seed });
+  const { steps, ...own } = partOf(source, options, part, VIDEOS);
+  const made = worldVideos({ ...own, frames: steps === undefined ? undefined : steps + 1 });
   if (channels !== undefined && made.channels !== channels)
     throw new JepaError(`${source}: its pictures have ${made.channels} channels; set data.channels=${made.channels}`);
   return { ...made, name: `${made.name} (${part})` };
+}
+
+/** What a part of a procedural set is made of; a test part has a sixteenth of the training part's number unless it is said. */
+function partOf(source: string, options: Readonly<Record<string, unknown>>, part: 'train' | 'test', usual: number) {
+  const { count = usual, testCount = Math.ceil(count / 16), seed = 0, ...own } = checkOptions(source, options);
+  return {
+    ...own,
+    world: source.slice(PROCEDURAL.length),
+    count: part === 'train' ? count : testCount,
+    seed: part === 'train' ? seed : seed + TEST_SEED,
+  };
 }
 
 type Options = Partial<Pick<WorldEpisodeOptions, 'count' | 'steps' | 'seed' | 'behaviour'>> & {
