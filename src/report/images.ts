@@ -14,7 +14,7 @@ export async function dataUri(image: RawImage, side = 192, isDrawing = false): P
   return encode(reduced, 80, isDrawing || isSmall(reduced));
 }
 
-async function encode(image: RawImage, quality: number, lossless = isSmall(image)): Promise<string> {
+async function encode(image: RawImage, quality: number, lossless: boolean): Promise<string> {
   const { width, height } = image;
   const pixels = sharp(image.data, { raw: { width, height, channels: image.channels as 1 | 3 } });
   const bytes = lossless
