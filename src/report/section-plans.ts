@@ -132,7 +132,7 @@ function drawing(name: string, picture: RawImage, ground: string, { path, goal, 
     const isFirst = i === 0 ? 1 : 0;
     return line(
       way,
-      'var(--c1)',
+      looks.imagined,
       1.2,
       isFirst,
       animate('opacity', values, html`keyTimes="${times}" calcMode="discrete"`),
