@@ -4,7 +4,6 @@ import { ACTIONS, MOMENTS, OBSERVATIONS, TIMES } from '../data/episodes/preparat
 import { straightening } from '../energy/dynamics.js';
 import { relaxedMinimum } from '../energy/free-energy.js';
 import { EB_QUADRATURE, randomDirections, sigreg } from '../energy/sigreg.js';
-import { vicreg } from '../energy/vicreg.js';
 import { mulDims } from '../graph/dims.js';
 import { add, div, mul, relu, square, sub } from '../graph/ops/elementwise.js';
 import { mseLoss } from '../graph/ops/losses.js';
@@ -22,6 +21,7 @@ import { type Module, type ModuleSpec, makeModule, type ParameterSpec, under, ty
 import { type DistanceConfig, distanceLoss, distanceSpec, potentialsOf } from './distance.js';
 import { actionRegularizer } from './losses.js';
 import type { StepModel } from './planning/objectives.js';
+import { sceneLoss, sceneSpec } from './scene.js';
 import {
   type StatesCost,
   type StatesPredictor,
@@ -72,10 +72,7 @@ export interface WorldModelTerms {
   readonly straightening: number;
   /** States are normally distributed. */
   readonly sigreg: number;
-  /**
-   * What stays: a projection of states agrees at all moments of one instance of the world and tells instances apart (VICReg). What
-   * comes next can be told without it, where one can go cannot.
-   */
+  /** States know what stays in an instance of the world. */
   readonly scene: number;
 }
 
@@ -162,9 +159,6 @@ export interface WorldModelModules {
   readonly scene?: Module;
 }
 
-/** Width of the projection that knows the scene. */
-const SCENE_WIDTH = 16;
-
 export function worldModelModules(config: WorldModelConfig): WorldModelModules {
   const width = stateWidth(config.encoder);
   const inverse = reluStackSpec('', [2 * width, config.inverseWidth, config.inverseWidth, config.actions]);
@@ -173,7 +167,7 @@ export function worldModelModules(config: WorldModelConfig): WorldModelModules {
     predictor: makeModule('predictor.', predictorSpec(config)),
     inverse: makeModule('inverse.', new Map(inverse)),
     ...(config.distance && { distance: makeModule('distance.', distanceSpec(width, config.distance)) }),
-    ...(config.terms.scene > 0 && { scene: makeModule('scene.', new Map(reluStackSpec('', [width, SCENE_WIDTH]))) }),
+    ...(config.terms.scene > 0 && { scene: makeModule('scene.', sceneSpec(width)) }),
   };
 }
 
@@ -356,8 +350,8 @@ export function worldModel(
     if (modules.scene) {
       const { weights } = modules.scene;
       named.scene = scope('scene', () => {
-        const [own, elsewhere] = halves(reluStack(seen, weights, 1)).map((x) => reshape(x, [-1, SCENE_WIDTH]));
-        return vicreg(own, elsewhere).loss;
+        const [own, elsewhere] = halves(seen);
+        return sceneLoss(own, elsewhere, weights);
       });
       parts.push(mul(named.scene, terms.scene));
     }

@@ -32,6 +32,7 @@ import { worldEpisodes } from '../../src/world/episodes.js';
 import { probeStates, rolloutErrors } from '../../src/world/measure.js';
 import { normLimit } from '../../src/world/planning/sampling.js';
 import { behaviourActor, planningActor, play, successOf } from '../../src/world/play.js';
+import { sceneLoss, sceneSpec } from '../../src/world/scene.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'jepa-world-model-'));
 let engine: Engine;
@@ -477,5 +478,49 @@ describe('a learned distance', () => {
     assert.equal(truth[find(2, 0)][find(4, 0)], 10);
     const near = pairs.findIndex(([a, b]) => a === find(2, 0) && b === find(2, 4));
     assert.ok(Number(data[across]) > Number(data[near]), `${data[across]} ${data[near]}`);
+  });
+});
+
+describe('what stays in a world', () => {
+  it('is told by projections of moments that belong together', async () => {
+    const [batch, moments, width] = [5, 2, 3];
+    const module = makeModule('s.', sceneSpec(width));
+    const values = initialValues(module, createRandom(4));
+    const state = await engine.createState([...module.tensors.values()], values);
+    const inputs = ['own', 'elsewhere'].map((name) => input(name, ['batch', moments, width]));
+    const loss = sceneLoss(inputs[0], inputs[1], module.weights);
+    const program = await engine.compile({ name: 'scene', outputs: { loss } }, state);
+    const draw = (seed: number): HostTensor<'float32'> => {
+      const data = new Float32Array(batch * moments * width);
+      createRandom(seed).fillNormal(data);
+      return float32([batch, moments, width], data);
+    };
+    const fed = { own: draw(1), elsewhere: draw(2) };
+    const { outputs } = await program.run(fed);
+    await program.close();
+    // By hand: unit vectors, a softmax over the batch at a temperature of 0.07.
+    const [weight, bias] = ['weight', 'bias'].map(
+      (name) => values.get(`s.projection.${name}`) as HostTensor<'float32'>,
+    );
+    const projected = ({ data }: HostTensor<'float32'>, row: number, moment: number): number[] => {
+      const x = data.subarray((row * moments + moment) * width, (row * moments + moment + 1) * width);
+      const y = Array.from(bias.data, (b, i) => x.reduce((sum, v, j) => sum + v * weight.data[i * width + j], b));
+      return y.map((v) => v / Math.hypot(...y));
+    };
+    let expected = 0;
+    for (let m = 0; m < moments; m++) {
+      for (let i = 0; i < batch; i++) {
+        const own = projected(fed.own, i, m);
+        const scores = Array.from({ length: batch }, (_, j) =>
+          projected(fed.elsewhere, j, m).reduce((sum, v, k) => sum + (v * own[k]) / 0.07, 0),
+        );
+        const all = Math.log(scores.reduce((sum, score) => sum + Math.exp(score), 0));
+        expected += (all - scores[i]) / (batch * moments);
+      }
+    }
+    assert.ok(
+      Math.abs(Number(outputs.loss.data[0]) - expected) < 1e-4 * expected,
+      `${outputs.loss.data[0]}, ${expected}`,
+    );
   });
 });
