@@ -108,7 +108,20 @@ export function createAgent<P>(modules: AgentModules<P>): Agent<P> {
       const { action } = verdict;
       // 7. Memory: the state and what it cost, for the critics.
       const report = cost.evaluate(state, last?.action, u, v);
-      const step: AgentStep = { time, perceived, state, surprise, known: known(subgoal), remembered: memory.size, cost: report, configuration, mode, deliberation, shield: verdict, action }; // biome-ignore format: a list
+      const step: AgentStep = {
+        time,
+        perceived,
+        state,
+        surprise,
+        known: known(subgoal),
+        remembered: memory.size,
+        cost: report,
+        configuration,
+        mode,
+        deliberation,
+        shield: verdict,
+        action,
+      };
       // The log has the plain intrinsic cost: with weights in it the critic would learn the configurator's moods.
       log.append({ episode, time, state, action, intrinsic: felt.total, critic: report.critic, surprise, real: true });
       if (learning.distil && mode === 2) distil(memory, key(state, subgoal), action);

@@ -23,15 +23,13 @@ const planner = (horizon: number, samples: number) =>
     })
     .prefault({});
 const habit = (width: number, known: number, cost: number, capacity: number) =>
-  z
-    .strictObject({
-      known: share.default(known),
-      surprise: positive.default(1),
-      cost: z.number().min(0).default(cost),
-      width: positive.default(width),
-      capacity: whole.default(capacity),
-    })
-    .prefault({});
+  z.strictObject({
+    known: share.default(known),
+    surprise: positive.default(1),
+    cost: z.number().min(0).default(cost),
+    width: positive.default(width),
+    capacity: whole.default(capacity),
+  });
 
 const day = z.strictObject({
   life: z.literal('day'),
@@ -66,7 +64,7 @@ const day = z.strictObject({
     .strictObject({ gamma: share.default(0.9), steps: whole.default(20), every: whole.default(100) })
     .prefault({}),
   needs: z.strictObject({ margin: z.number().min(0).default(0.2), pull: z.number().min(0).default(0.05) }).prefault({}),
-  habit: habit(0.6, 0.8, 0.02, 1500),
+  habit: habit(0.6, 0.8, 0.02, 1500).prefault({}),
 });
 
 const skill = z.strictObject({
@@ -102,7 +100,7 @@ const skill = z.strictObject({
       centres: whole.default(100),
     })
     .prefault({}),
-  habit: habit(0.3, 0.5, 100, 4000),
+  habit: habit(0.3, 0.5, 100, 4000).prefault({}),
 });
 
 const layout = (wall: number, door: number) =>
@@ -124,15 +122,8 @@ const shift = z.strictObject({
     })
     .prefault({}),
   planner: planner(3, 48),
-  habit: z
-    .strictObject({
-      known: share.default(0.5),
-      surprise: positive.default(1),
-      cost: z.number().min(0).default(1),
-      promise: z.number().default(2),
-      width: positive.default(0.3),
-      capacity: whole.default(40),
-    })
+  habit: habit(0.3, 0.5, 1, 40)
+    .extend({ promise: z.number().default(2) })
     .prefault({}),
 });
 

@@ -16,7 +16,7 @@ import {
 } from '../life.js';
 import { associativeMemory, episodicLog } from '../memory.js';
 import { away, createSenses, fieldModel, modelError, type Readings, type Senses, sense } from './field.js';
-import { byHabit, EFFORT, effortCounter, randomPolicy, sure, thinker, type Way } from './ways.js';
+import { acting, byHabit, EFFORT, effortCounter, randomPolicy, sure, thinker, type Way } from './ways.js';
 
 /**
  * Days in the world of two needs: food circles round the field, the pit in its middle is dangerous at night, every sensor is
@@ -232,7 +232,6 @@ export function dayLife(settings: DaySettings): Life {
       // Play: random moves where nothing is dangerous. What is learned of the world is all that Mode 2 has later.
       const playPen = homeostasisWorld({ ...settings.world, day: { ...day, night: 2 } });
       const wander = randomPolicy(createRandom(run.seed, 'play'));
-      const acting = (reason: string): Configurator => fixedConfigurator({ mode: 1, reason });
       const before = modelError(mind.model, world, run.seed);
       const playing = { configurator: acting('play'), policy: wander, learning: { model: learnModel } };
       const player = embody(mind, playing, []);

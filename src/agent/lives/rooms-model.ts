@@ -41,7 +41,10 @@ const onMap = (cell: number): boolean =>
 /** The borders between cells that a straight move crosses, columns first. */
 function crossed(from: Row, to: Row): string[] {
   const [a, corner, b] = [cellOf(from), cellOf([to[0], from[1]]), cellOf(to)];
-  return [[a, corner], [corner, b]].flatMap(([c, d]) => (c === d ? [] : [border(c, d)])); // biome-ignore format: short
+  return [
+    [a, corner],
+    [corner, b],
+  ].flatMap(([c, d]) => (c === d ? [] : [border(c, d)]));
 }
 
 export function roomsModel(): RoomsModel {
@@ -92,7 +95,7 @@ export function roomsModel(): RoomsModel {
     },
     route(from, to) {
       const [start, end] = [cellOf(from), cellOf(to)];
-      const way = aStar<number>(
+      const found = aStar<number>(
         {
           actions: (cell) => DIRECTIONS.map((_, i) => i).filter((i) => onMap(cell + DIRECTIONS[i])),
           next: (cell, i) => cell + DIRECTIONS[i],
@@ -103,13 +106,15 @@ export function roomsModel(): RoomsModel {
         },
         start,
       );
-      const [first, second] = way?.states ?? [];
-      if (first === undefined || first === end) return { next: placeOf(to), cells: way?.states.length ?? 0 };
+      const way = found?.states ?? [];
+      const cells = way.length;
+      const [first, second] = way;
+      if (first === undefined || first === end) return { next: placeOf(to), cells };
       // No other way is left: what was met there is doubted.
       contacts.delete(border(start, first));
       const straightOn =
         second !== undefined && second - first === first - start && !contacts.has(border(first, second));
-      return { next: middleOf(straightOn ? second : first), cells: (way?.states ?? []).length };
+      return { next: middleOf(straightOn ? second : first), cells };
     },
   };
 }

@@ -1,8 +1,8 @@
 import { createRandom, type Random } from '../../base/random.js';
 import { type Layout, SUCCESS_DISTANCE } from '../../world/envs/two-rooms.js';
-import { createActor, recallPolicy } from '../actor.js';
+import { createActor, type Policy, recallPolicy } from '../actor.js';
 import { type Agent, createAgent, type Learning } from '../agent.js';
-import { type Configurator, fixedConfigurator, habitConfigurator } from '../configurator.js';
+import { type Configurator, habitConfigurator } from '../configurator.js';
 import { costModule, intrinsicCost } from '../cost.js';
 import { anywhereIn, clearOf, moveIn, roomsPlane, wallPlaces, wayLength } from '../envs/rooms.js';
 import {
@@ -16,7 +16,7 @@ import {
 } from '../life.js';
 import { associativeMemory, episodicLog } from '../memory.js';
 import { type RoomsModel, roomsModel } from './rooms-model.js';
-import { byHabit, distance, effortCounter, randomPolicy, sure, thinker, type Way } from './ways.js';
+import { acting, byHabit, distance, effortCounter, limited, randomPolicy, sure, thinker, type Way } from './ways.js';
 
 /**
  * A world that shifts: errands through two rooms, until the wall and its door are elsewhere and every action does the opposite.
@@ -98,15 +98,18 @@ export function shiftLife(settings: ShiftSettings): Life {
     }
   };
   /** Habits go by the way to the next place, up to a move. */
-  const wayTo = (s: Row, subgoal: Row = s): number[] =>
-    [0, 1].map((i) => Math.min(1, Math.max(-1, (subgoal[i] - s[i]) / REACH)));
+  const wayTo = (s: Row, subgoal: Row = s): number[] => [0, 1].map((i) => limited((subgoal[i] - s[i]) / REACH));
 
   /** Everything that one learns in its life, at its beginning. */
-  const newborn = (seed: number) => ({
-    model: roomsModel(),
-    memory: associativeMemory({ keys: 2, values: 2, capacity: habit.capacity, width: habit.width, unknown: 0.1 }),
-    random: createRandom(seed, 'planner'),
-  });
+  function newborn(seed: number) {
+    const model = roomsModel();
+    return {
+      model,
+      learning: { model: model.learn, distil: true } satisfies Learning,
+      memory: associativeMemory({ keys: 2, values: 2, capacity: habit.capacity, width: habit.width, unknown: 0.1 }),
+      random: createRandom(seed, 'planner'),
+    };
+  }
   type Mind = ReturnType<typeof newborn>;
 
   const embody = ({ model, memory, random }: Mind, way: Way): Agent<Float64Array> =>
@@ -169,9 +172,7 @@ export function shiftLife(settings: ShiftSettings): Life {
           stage,
         }),
       );
-      const [right, down] = step.action.map(
-        (v) => worth * REACH * Math.min(1, Math.max(-1, v)) + slip * chance.moves.normal(),
-      );
+      const [right, down] = step.action.map((v) => worth * REACH * limited(v) + slip * chance.moves.normal());
       chance.place = moveIn(layout, chance.place, [right, down]);
       const there = distance(chance.place, goal) < SUCCESS_DISTANCE;
       if (!there && t + 1 - begun < PATIENCE) continue;
@@ -187,9 +188,9 @@ export function shiftLife(settings: ShiftSettings): Life {
     const goals = createRandom(run.seed, 'errands');
     const chance = { place: errandFor(goals), moves: createRandom(run.seed, 'moves'), goals };
     const teller = kind === 'agent' ? undefined : name;
-    const model: Learning['model'] = (s, a, next) => mind.model.learn(s, a, next);
-    const play = { configurator: fixedConfigurator({ mode: 1, reason: 'play' }), policy: randomPolicy(createRandom(run.seed, 'play')), learning: { model } }; // biome-ignore format: one way
-    const practice = { configurator: followErrands(mind.model), learning: { model, distil: true } };
+    const { learning } = mind;
+    const play = { configurator: acting('play'), policy: randomPolicy(createRandom(run.seed, 'play')), learning };
+    const practice = { configurator: followErrands(mind.model), learning };
     // Floors know what they do without having learned it.
     if (kind !== 'floor') {
       await errands(run, embody(mind, play), { phase: PLAY, steps: parts.play, name: teller }, chance);
@@ -210,32 +211,54 @@ export function shiftLife(settings: ShiftSettings): Life {
       'Errands through two rooms. In the middle of its life the wall and the door are elsewhere, and every action does the opposite. Nobody is told.',
     stage,
     measures: [
-      { name: 'recovery', about: `steps from the shift to the first of ${IN_A_ROW} errands in a row that were done at ${100 * AS_FAST} % of the pace before it or faster; all steps if there are none`, better: 'less' }, // biome-ignore format: a row
-      { name: 'pace before', about: 'pixels of the shortest way that are made good in a step, before the shift', better: 'more' }, // biome-ignore format: a row
+      {
+        name: 'recovery',
+        about: `steps from the shift to the first of ${IN_A_ROW} errands in a row that were done at ${100 * AS_FAST} % of the pace before it or faster; all steps if there are none`,
+        better: 'less',
+      },
+      {
+        name: 'pace before',
+        about: 'pixels of the shortest way that are made good in a step, before the shift',
+        better: 'more',
+      },
       { name: 'pace', about: `the same in the last ${LAST} steps`, better: 'more' },
-      { name: 'thought before', about: `most steps of Mode 2 in ${WINDOW}, before the shift`, better: 'neither', share: true }, // biome-ignore format: a row
+      {
+        name: 'thought before',
+        about: `most steps of Mode 2 in ${WINDOW}, before the shift`,
+        better: 'neither',
+        share: true,
+      },
       { name: 'peak', about: 'the same after the shift', better: 'neither', share: true },
       { name: 'last', about: `the same in the last ${LAST} steps`, better: 'neither', share: true },
       { name: 'ms', about: 'milliseconds of a step on this machine', better: 'neither' },
     ],
     async live(run) {
-      const learning = ({ model }: Mind): Learning => ({
-        model: (s, a, next) => model.learn(s, a, next),
-        distil: true,
-      });
-      const habits = (mind: Mind, promise?: number): Way => ({
-        configurator: habitConfigurator(followErrands(mind.model), { ...habit, promise }),
-        policy: recallPolicy(mind.memory, wayTo),
-        learning: learning(mind),
+      const straight: Policy = { act: (s) => sure(Float64Array.from(wayTo(s, [s[2], s[3]]))) };
+      const habits = ({ model, memory, learning }: Mind, promise?: number): Way => ({
+        configurator: habitConfigurator(followErrands(model), { ...habit, promise }),
+        policy: recallPolicy(memory, wayTo),
+        learning,
       });
       const ways: [name: string, kind: Lived['kind'], wayOf: (mind: Mind) => Way][] = [
         ['agent: habit, thought where it is new', 'agent', (mind) => habits(mind, habit.promise)],
-        ['always thinks (Mode 2)', 'variant', (mind) => ({ configurator: followErrands(mind.model), learning: learning(mind) })], // biome-ignore format: a row
+        [
+          'always thinks (Mode 2)',
+          'variant',
+          ({ model, learning }) => ({ configurator: followErrands(model), learning }),
+        ],
         ['habit that is not imagined first', 'variant', (mind) => habits(mind)],
         ['learns nothing any more', 'variant', (mind) => ({ ...habits(mind, habit.promise), learning: undefined })],
-        ['only habit (Mode 1)', 'variant', (mind) => ({ ...habits(mind), configurator: byHabit(followErrands(mind.model)) })], // biome-ignore format: a row
-        ['straight to the errand', 'floor', () => ({ configurator: fixedConfigurator({ mode: 1, reason: 'straight' }), policy: { act: (s) => sure(Float64Array.from(wayTo(s, [s[2], s[3]]))) } })], // biome-ignore format: a row
-        ['random moves', 'floor', () => ({ configurator: fixedConfigurator({ mode: 1, reason: 'random' }), policy: randomPolicy(createRandom(run.seed, 'random')) })], // biome-ignore format: a row
+        [
+          'only habit (Mode 1)',
+          'variant',
+          (mind) => ({ ...habits(mind), configurator: byHabit(followErrands(mind.model)) }),
+        ],
+        ['straight to the errand', 'floor', () => ({ configurator: acting('straight'), policy: straight })],
+        [
+          'random moves',
+          'floor',
+          () => ({ configurator: acting('random'), policy: randomPolicy(createRandom(run.seed, 'random')) }),
+        ],
       ];
       const lived: Lived[] = [];
       for (const [name, kind, wayOf] of ways) lived.push(await liveAs(run, name, kind, wayOf));
@@ -295,7 +318,10 @@ function paceOf(errands: readonly Errand[]): number {
 
 /** Step at which the first of some errands in a row was begun, which together were fast enough. */
 function recoveryOf(errands: readonly Errand[], pace: number): number | undefined {
-  const first = errands.findIndex((_, i) => i + IN_A_ROW <= errands.length && paceOf(errands.slice(i, i + IN_A_ROW)) >= pace); // biome-ignore format: short
+  const first = errands.findIndex((_, i) => {
+    const row = errands.slice(i, i + IN_A_ROW);
+    return row.length === IN_A_ROW && paceOf(row) >= pace;
+  });
   return first < 0 ? undefined : errands[first].end - errands[first].steps;
 }
 

@@ -126,19 +126,16 @@ export async function learnToSee(run: LifeRun, { clips, frames, steps, width }: 
   const encode = (picture: Uint8Array): Float64Array => trained(lit([picture]));
 
   // A probe of places, fitted on one half of the pictures and measured on the other.
-  const count = Math.min(2000, pictures.length);
+  const count = 2 * Math.min(1000, Math.floor(pictures.length / 2));
   const probe = (see: typeof trained) => {
     const rows = {
       shape: [count, width],
       data: Float32Array.from(pictures.slice(0, count).flatMap((p) => [...see(lit([p]))])),
     };
-    const half = (t: { shape: number[]; data: Float32Array }, from: number) => {
-      const wide = t.shape[1];
-      return {
-        shape: [count / 2, wide],
-        data: t.data.subarray((from * wide * count) / 2, ((from + 1) * wide * count) / 2),
-      };
-    };
+    const half = ({ shape: [, wide], data }: { shape: number[]; data: Float32Array }, from: 0 | 1) => ({
+      shape: [count / 2, wide],
+      data: data.subarray((from * wide * count) / 2, ((from + 1) * wide * count) / 2),
+    });
     const truth = { shape: [count, 2], data: Float32Array.from(places.slice(0, 2 * count)) };
     const fitted = fitRidge(half(rows, 0), half(truth, 0), 1e-3);
     return { fitted, scores: regressionScores(predictLinear(fitted, half(rows, 1)), half(truth, 1)) };

@@ -10,7 +10,7 @@ import { frameOf, type HabitSettings, type Life, type Lived, type PlannerSetting
 import { associativeMemory, episodicLog } from '../memory.js';
 import { type Deed, EPISODE, openForesight, rollOutError } from './foresight.js';
 import { glance, learnToSee, SIDE, type SightSettings } from './sight.js';
-import { distance, EFFORT, effortCounter, randomPolicy, sure, thinker, type Way } from './ways.js';
+import { distance, EFFORT, effortCounter, limited, randomPolicy, sure, thinker, type Way } from './ways.js';
 
 /**
  * From watching to a skill, in six parts. It watches a dot that moves by itself: an encoder learns to see, and to foretell,
@@ -64,7 +64,7 @@ export function skillLife(settings: SkillSettings): Life {
 
   /** Where one is after one action of the agent, each number -1 to 1. */
   function moved(place: Float64Array, action: Row, layout: Layout): Float64Array {
-    const move = Float64Array.from(action, (v) => REACH * Math.min(1, Math.max(-1, v)));
+    const move = Float64Array.from(action, (v) => REACH * limited(v));
     let next = place;
     for (let i = 0; i < HELD; i++) next = moveIn(layout, next, move);
     return next;
@@ -107,9 +107,7 @@ export function skillLife(settings: SkillSettings): Life {
           if (i % EPISODE === 0) place = anywhere(random);
           if (held-- <= 0) {
             const [angle, pace] = [2 * Math.PI * random.uniform(), Math.sqrt(random.uniform()) * Math.SQRT2];
-            action = Float64Array.of(pace * Math.cos(angle), pace * Math.sin(angle)).map((v) =>
-              Math.min(1, Math.max(-1, v)),
-            );
+            action = Float64Array.of(pace * Math.cos(angle), pace * Math.sin(angle)).map((v) => limited(v));
             held = random.integer(4);
           }
           const after = moved(place, action, layout);

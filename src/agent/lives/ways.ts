@@ -2,7 +2,7 @@ import type { Random } from '../../base/random.js';
 import type { Planner, Policy } from '../actor.js';
 import type { AgentStep, Learning } from '../agent.js';
 import { cemPlanner } from '../cem-planner.js';
-import type { Configurator } from '../configurator.js';
+import { type Configurator, fixedConfigurator } from '../configurator.js';
 import type { CostModule } from '../cost.js';
 import type { Lived, Measure, PlannerSettings } from '../life.js';
 
@@ -22,11 +22,17 @@ export interface Way {
 export const thinker = (settings: PlannerSettings, random: Random): Planner =>
   cemPlanner({ ...settings, std: [0.7, 0.7], low: -1, high: 1, random });
 
+/** A number of an action in its range. */
+export const limited = (v: number): number => Math.min(1, Math.max(-1, v));
+
 export const sure = (action: Float64Array): ReturnType<Policy['act']> => ({ action, confidence: 1 });
 
 export const randomPolicy = (random: Random): Policy => ({
   act: () => sure(Float64Array.from({ length: 2 }, () => 2 * random.uniform() - 1)),
 });
+
+/** Acts without thought. */
+export const acting = (reason: string): Configurator => fixedConfigurator({ mode: 1, reason });
 
 /** The same wishes, but always from habit. */
 export const byHabit = (inner: Configurator): Configurator => ({
