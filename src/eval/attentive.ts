@@ -7,7 +7,7 @@ import { concat, expandDims, narrow, reshape, stack } from '../graph/ops/move.js
 import { mean, sum } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import { type ClassifierConfig, classifierSpec, classify } from '../nn/attentive.js';
-import { initialValues, type Module, makeModule } from '../nn/weights.js';
+import { initialValues, type Module, makeModule, tensorsOf } from '../nn/weights.js';
 import { adamw } from '../optim/adam.js';
 import { decayGroups } from '../optim/groups.js';
 import type { Schedule } from '../optim/schedules.js';
@@ -33,11 +33,6 @@ export interface AttentiveProbeOptions {
 export const VJEPA_PROBE = { views: 'mean', decayAll: false, clipNorm: 1 } as const;
 /** V-JEPA 2's. */
 export const VJEPA2_PROBE = { views: 'sum', decayAll: true } as const;
-
-/** The rates that V-JEPA 2 tries side by side, as (peak rate, weight decay) pairs. */
-export const VJEPA2_GRID: readonly (readonly [lr: number, weightDecay: number])[] = [
-  5e-3, 3e-3, 1e-3, 3e-4, 1e-4,
-].flatMap((lr) => [0.01, 0.1, 0.4, 0.8].map((weightDecay) => [lr, weightDecay] as const));
 
 export interface AttentiveProbes {
   readonly modules: readonly Module[];
@@ -87,7 +82,7 @@ export async function createAttentiveProbes(
   );
   const each = options.decayAll ? 1 : 2;
 
-  const state = await engine.createState(modules.flatMap((m) => [...m.tensors.values()]));
+  const state = await engine.createState(tensorsOf(modules));
   await state.write(new Map(modules.flatMap((m) => [...initialValues(m, random)])));
   const training = await engine.compile(
     {

@@ -37,9 +37,6 @@ export const SJEPA_OPTIONS: MaskedOptions = {
 };
 export const SJEPA_DISTANCE: Distance = { kind: 'cross-entropy', temperature: 0.1 };
 
-/** 90 % of the tokens, those that move above all (MAMP's form, temperature for NTU-60). */
-export const SJEPA_MASKS: SkeletonHiding = { kind: 'motion', ratio: 0.9, temperature: 0.8 };
-
 /** A predictor for an encoder: five layers of its width in the paper. */
 export const sjepaPredictor = (
   encoder: SkeletonConfig,

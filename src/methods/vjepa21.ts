@@ -28,18 +28,13 @@ import {
   vjepaMasks,
   vjepaModules,
 } from './vjepa.js';
-import { VJEPA2_SIZES, vjepa2Predictor } from './vjepa2.js';
+import { vjepa2Predictor } from './vjepa2.js';
 
 /**
  * V-JEPA 2.1 (arXiv 2603.14482): V-JEPA 2 with a loss on the visible tokens too, on four levels of the encoder side by side,
  * and images as clips of one frame with their own embedding. Modules are V-JEPA's (`vjepaModules`, with `rescale`).
  */
 export const VJEPA21_ROPE: Rope = { frequencies: 'interleaved', referenceGrid: 16 };
-
-export const VJEPA21_SIZES = {
-  ...VJEPA2_SIZES,
-  gigantic: { ...VJEPA2_SIZES.gigantic, mlpWidth: 8192 },
-} as const;
 
 /** Blocks whose outputs are predicted, by the depth of the encoder. */
 export const VJEPA21_LEVELS: Readonly<Record<number, readonly number[]>> = {

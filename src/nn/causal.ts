@@ -5,9 +5,9 @@ import { linear, matmul } from '../graph/ops/product.js';
 import { scope, type Tensor } from '../graph/tensor.js';
 import { seesEarlierFrames } from './ac-predictor.js';
 import { batchNorm, type NormMode } from './batch-norm.js';
-import { dense, denseSpec } from './stacks.js';
-import { fillInit, norm, normalInit, normSpec } from './transformer.js';
-import { type ParameterSpec, under, type Weights } from './weights.js';
+import { dense } from './stacks.js';
+import { norm } from './transformer.js';
+import { under, type Weights } from './weights.js';
 
 /**
  * Transformers whose attention and feed-forward parts begin with a layer norm of their own and whose inner width differs from
@@ -39,19 +39,6 @@ export function normedAttention(x: Tensor, w: Weights, { heads, headWidth }: Att
 /** Layer norm, linear, GELU, linear. */
 const normedFeedForward = (x: Tensor, w: Weights): Tensor =>
   dense(gelu(dense(norm(x, under(w, 'net.0.'), NORM_EPS), under(w, 'net.1.'))), under(w, 'net.4.'));
-
-const partsSpec = (
-  attn: string,
-  mlp: string,
-  { width, heads, headWidth, mlpWidth }: CausalConfig,
-): [string, ParameterSpec][] => [
-  ...normSpec(`${attn}norm`, width),
-  ...denseSpec(`${attn}to_qkv`, 3 * heads * headWidth, width, false),
-  ...(heads === 1 && headWidth === width ? [] : denseSpec(`${attn}to_out.0`, width, heads * headWidth)),
-  ...normSpec(`${mlp}net.0`, width),
-  ...denseSpec(`${mlp}net.1`, mlpWidth, width),
-  ...denseSpec(`${mlp}net.4`, width, mlpWidth),
-];
 
 /** x (1 + scale) + shift. */
 export const modulate = (x: Tensor, shift: Tensor, scale: Tensor): Tensor => add(mul(x, add(scale, 1)), shift);
@@ -94,61 +81,17 @@ export function causalTransformer(x: Tensor, w: Weights, config: CausalConfig, c
   return projected(norm(y, under(w, 'norm.'), NORM_EPS), 'output_proj', width !== out);
 }
 
-/** Blocks start as the identity: their modulation is zero. */
-export function causalTransformerSpec(
-  prefix: string,
-  config: CausalConfig,
-  conditioned: boolean,
-): [string, ParameterSpec][] {
-  const { into, width, out, depth } = config;
-  const zero = (name: string, ...shape: number[]): [string, ParameterSpec] => [name, fillInit(shape, 0)];
-  return [
-    ...normSpec(`${prefix}norm`, width),
-    ...(into === width ? [] : denseSpec(`${prefix}input_proj`, width, into)),
-    ...(into === width || !conditioned ? [] : denseSpec(`${prefix}cond_proj`, width, into)),
-    ...(width === out ? [] : denseSpec(`${prefix}output_proj`, out, width)),
-    ...Array.from({ length: depth }, (_, i) => {
-      const name = `${prefix}layers.${i}.`;
-      const modulation = [
-        zero(`${name}adaLN_modulation.1.weight`, 6 * width, width),
-        zero(`${name}adaLN_modulation.1.bias`, 6 * width),
-      ];
-      return [...partsSpec(`${name}attn.`, `${name}mlp.`, config), ...(conditioned ? modulation : [])];
-    }).flat(),
-  ];
-}
-
 /** LeWorldModel's predictor: positions of at most `frames` frames are added, then a conditioned causal transformer. */
 export function causalPredictor(x: Tensor, condition: Tensor, w: Weights, config: CausalConfig): Tensor {
   const positions = narrow(w('pos_embedding'), 1, 0, x.shape[1]);
   return causalTransformer(add(x, positions), under(w, 'transformer.'), config, condition);
 }
 
-export const causalPredictorSpec = (frames: number, config: CausalConfig): [string, ParameterSpec][] => [
-  ['pos_embedding', normalInit([1, frames, config.into], 1)],
-  ...causalTransformerSpec('transformer.', config, true),
-];
-
 /** Embeds actions [batch, time, numbers]: a map of each step, then linear, SiLU, linear (LeWorldModel, `Embedder`). */
 export function actionEmbedder(x: Tensor, w: Weights): Tensor {
   const smoothed = stepMap(x, under(w, 'patch_embed.'));
   return dense(silu(dense(smoothed, under(w, 'embed.0.'))), under(w, 'embed.2.'));
 }
-
-export const actionEmbedderSpec = (
-  prefix: string,
-  into: number,
-  smoothed: number,
-  out: number,
-): [string, ParameterSpec][] => {
-  const [[key, weight], bias] = denseSpec(`${prefix}patch_embed`, smoothed, into);
-  return [
-    [key, { ...weight, shape: [smoothed, into, 1] }],
-    bias,
-    ...denseSpec(`${prefix}embed.0`, 4 * out, smoothed),
-    ...denseSpec(`${prefix}embed.2`, out, 4 * out),
-  ];
-};
 
 /** A convolution of length 1 over time, [batch, time, in] -> [batch, time, out]; its weight is [out, in, 1]. */
 export function stepMap(x: Tensor, w: Weights): Tensor {

@@ -38,7 +38,7 @@ export const convWeightSpec = (
 };
 
 /** Two convolutions with batch norm and a shortcut, which has a convolution of its own where widths or sizes change. */
-export const residualBlockSpec = (name: string, into: number, out: number, stride = 1): [string, ParameterSpec][] => [
+const residualBlockSpec = (name: string, into: number, out: number, stride = 1): [string, ParameterSpec][] => [
   ...convWeightSpec(`${name}conv1`, out, into, [3, 3], false),
   ...batchNormSpec(`${name}bn1`, out),
   ...convWeightSpec(`${name}conv2`, out, out, [3, 3], false),
@@ -76,51 +76,29 @@ export interface ResNet5Config {
   readonly pooled: boolean;
 }
 
-const resNet5Blocks = ({ hidden, out, strides }: ResNet5Config): (readonly [number, number, number])[] => [
-  [hidden, hidden, strides[0]],
-  [hidden, 2 * hidden, strides[1]],
-  [2 * hidden, out, strides[2]],
-];
-
-export const resNet5Spec = (config: ResNet5Config): [string, ParameterSpec][] => [
-  ...convWeightSpec('conv1', config.hidden, config.channels, [3, 3], false),
-  ...batchNormSpec('bn1', config.hidden),
-  ...resNet5Blocks(config).flatMap(([into, out, stride], i) => residualBlockSpec(`layer${i + 1}.`, into, out, stride)),
+/** Widths and strides. */
+const resNet5Blocks = ({ hidden, out, strides }: ResNet5Config): (readonly [number, number])[] => [
+  [hidden, strides[0]],
+  [2 * hidden, strides[1]],
+  [out, strides[2]],
 ];
 
 /** A stem and three residual blocks (EB-JEPA, `ResNet5`), of images or of every frame. */
 export const resNet5 = (x: Tensor, w: Weights, config: ResNet5Config, mode: NormMode): Tensor =>
   eachFrame(x, (images) => {
     const map = resNet5Blocks(config).reduce(
-      (y, [, out, stride], i) => residualBlock(y, under(w, `layer${i + 1}.`), out, stride, mode),
+      (y, [out, stride], i) => residualBlock(y, under(w, `layer${i + 1}.`), out, stride, mode),
       stem(images, w, mode),
     );
     return config.pooled ? globalAvgPool(map) : map;
   });
 
-/** Stages of a U-Net of base width h: name, widths in and out, stride. */
-const unetBlocks = (h: number): readonly (readonly [string, number, number, number])[] => [
-  ['enc1', h, h, 1],
-  ['enc2', h, 2 * h, 2],
-  ['enc3', 2 * h, 4 * h, 2],
-  ['bott', 4 * h, 8 * h, 2],
-];
-
-export const resUnetSpec = (channels: number, h: number, out: number): [string, ParameterSpec][] => [
-  ...convWeightSpec('conv1', h, channels, [3, 3], false),
-  ...batchNormSpec('bn1', h),
-  ...unetBlocks(h).flatMap(([name, into, width, stride]) => residualBlockSpec(`${name}.`, into, width, stride)),
-  ...[3, 2, 1].flatMap((level): [string, ParameterSpec][] => {
-    const width = h * 2 ** (level - 1);
-    const [[key, weight], bias] = convWeightSpec(`up${level}`, width, 2 * width, [2, 2], true);
-    return [
-      // Transposed convolutions have their inputs first.
-      [key, { ...weight, shape: [2 * width, width, 2, 2] }],
-      bias,
-      ...residualBlockSpec(`dec${level}.`, 2 * width, width),
-    ];
-  }),
-  ...convWeightSpec('head', out, h, [1, 1], true),
+/** Stages of a U-Net of base width h: name, width, stride. */
+const unetBlocks = (h: number): readonly (readonly [string, number, number])[] => [
+  ['enc1', h, 1],
+  ['enc2', 2 * h, 2],
+  ['enc3', 4 * h, 2],
+  ['bott', 8 * h, 2],
 ];
 
 /**
@@ -131,7 +109,7 @@ export const resUnet = (x: Tensor, w: Weights, h: number, mode: NormMode): Tenso
   eachFrame(x, (images) => {
     const skips: Tensor[] = [];
     let y = stem(images, w, mode);
-    for (const [name, , out, stride] of unetBlocks(h)) {
+    for (const [name, out, stride] of unetBlocks(h)) {
       y = residualBlock(y, under(w, `${name}.`), out, stride, mode);
       skips.push(y);
     }

@@ -1,7 +1,7 @@
 import { relu } from '../graph/ops/elementwise.js';
 import { linear } from '../graph/ops/product.js';
 import type { Tensor } from '../graph/tensor.js';
-import { batchNorm, batchNormSpec, type NormMode } from './batch-norm.js';
+import { batchNorm, type NormMode } from './batch-norm.js';
 import { type ParameterSpec, under, type Weights } from './weights.js';
 
 /** Small stacks of linear layers whose parameters are numbered as PyTorch's `Sequential` numbers its modules. */
@@ -29,14 +29,6 @@ export function reluStack(x: Tensor, w: Weights, layers: number): Tensor {
 }
 
 /** Hidden layers with batch norm and ReLU (3 places each), then a linear layer (EB-JEPA, `Projector`: without bias). */
-export const projectorSpec = (prefix: string, widths: readonly number[], lastBias = false): [string, ParameterSpec][] =>
-  widths.slice(1).flatMap((out, i) => {
-    const last = i === widths.length - 2;
-    const layer = denseSpec(`${prefix}${3 * i}`, out, widths[i], !last || lastBias);
-    return last ? layer : [...layer, ...batchNormSpec(`${prefix}${3 * i + 1}`, out)];
-  });
-
-/** Shapes: rows [rows, widths[0]]. */
 export function projector(rows: Tensor, w: Weights, layers: number, mode: NormMode, lastBias = false): Tensor {
   let x = rows;
   for (let i = 0; i < layers - 1; i++) {

@@ -1,4 +1,3 @@
-import type { Random } from '../base/random.js';
 import { float32, type HostTensor } from '../base/tensor.js';
 import { abs, sub } from '../graph/ops/elementwise.js';
 import { broadcastTo, expandDims, narrow } from '../graph/ops/move.js';
@@ -101,16 +100,6 @@ export interface ArmPlannerOptions {
   readonly closeFrom?: number;
 }
 
-/** The released planner (`world_model_wrapper.py`). */
-export const ARM_PLANNER: ArmPlannerOptions = {
-  horizon: 2,
-  samples: 400,
-  elites: 10,
-  iterations: 10,
-  maxMove: 0.05,
-  keep: { mean: 0.15, std: 0.15, meanGripper: 0.15, stdGripper: 0.15 },
-};
-
 /** Farthest change of the gripper that is drawn, and the change below which it stays as it is. */
 const MAX_GRIPPER = 0.75;
 const SMALL_GRIPPER = 0.25;
@@ -169,15 +158,6 @@ export async function planArm(
   const answer = found.map((value, i) => (i % SEARCHED === 3 && Math.abs(value) < SMALL_GRIPPER ? 0 : value));
   return withoutRotation([horizon], answer);
 }
-
-/** Standard normal numbers for `planArm`, from a seeded generator. */
-export const planningNoise =
-  (random: Random, { samples, horizon }: Pick<ArmPlannerOptions, 'samples' | 'horizon'>) =>
-  (iteration: number): Float32Array => {
-    const numbers = new Float32Array(samples * horizon * SEARCHED);
-    random.split(`iteration ${iteration}`).fillNormal(numbers, 0, 1);
-    return numbers;
-  };
 
 /**
  * Plans that move the hand by every point of a cube of side 2 `reach` with `count` points an axis (x slowest), the same action
