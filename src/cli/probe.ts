@@ -38,12 +38,12 @@ export async function probe(
   const encoder = openEncoder(path, { frames });
   const folder = runOf(path);
   const run = folder === undefined ? undefined : loadCheckpoint(folder);
-  if (run && (await probeActions(path, run, named, json))) return;
-  const { train, test } = await dataFor(path, encoder, named, frameStep);
   const attentive = modalityOf(encoder.preparation) === 'video';
   if (!attentive && (count ?? views) !== undefined) throw new UsageError('--clips and --views are for videos');
   if (!attentive && (locate || anticipate)) throw new UsageError('--locate and --anticipate are for videos');
   if (anticipate && !run) throw new UsageError(`${path}: --anticipate needs a run, with its predictor`);
+  if (run && (await probeActions(path, run, named, json))) return;
+  const { train, test } = await dataFor(path, encoder, named, frameStep);
   const clips = count === undefined ? undefined : await severalClips(path, encoder, named, count, frameStep);
   const stage = stages();
   const engine = await createEngine();
