@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { openConfiguredData } from '../../src/cli/data.js';
 import type { EpisodeDataset, EpisodeWindow } from '../../src/data/episodes/dataset.js';
+import { IMAGENET_MEAN, IMAGENET_STD } from '../../src/data/transforms.js';
 import type { VideoFrames } from '../../src/data/video/dataset.js';
 import { isActionConditioned } from '../../src/methods/vjepa2-ac.js';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
@@ -14,6 +15,7 @@ import { type Config, parseConfig } from '../../src/train/config.js';
 import { type TrainResult, train } from '../../src/train/trainer.js';
 import { openCollection, runEpisode } from '../../src/world/collect.js';
 import { worldVideos } from '../../src/world/videos.js';
+import { goldenFolder } from '../golden.js';
 
 const WORLD = 'procedural:point-maze-u';
 const train1 = { batchSize: 8, steps: 2, checkpointEvery: 2, workers: 1 };
@@ -167,6 +169,14 @@ describe('V-JEPA 2-AC', () => {
       })),
     );
     for (const { predicted, misled } of alike.ahead) assert.equal(predicted, misled);
+  });
+
+  it('sees with a published encoder, in its own normalisation', async () => {
+    const input = model(join(goldenFolder, 'hf-vjepa2', 'model'), { steps: 1 }, { frames: 2 });
+    const { facts, last } = await run({ ...input, train: { ...train1, batchSize: 2, steps: 1 } }, 'published');
+    assert.equal(facts.encoder?.config.width, 32);
+    assert.deepEqual(facts.episodes?.scaling, { range: 'byte', mean: IMAGENET_MEAN, std: IMAGENET_STD });
+    assert.ok((last?.energyMatched ?? 0) > 0);
   });
 
   it('says what it needs', async () => {

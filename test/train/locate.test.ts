@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { float32 } from '../../src/base/tensor.js';
 import { openConfiguredData } from '../../src/cli/data.js';
 import { motionVideos } from '../../src/data/procedural/motions.js';
 import { clipDataset } from '../../src/data/video/clips.js';
@@ -111,28 +112,25 @@ describe('localisation', () => {
   };
   const clips = (videos: VideoDataset) => clipDataset(videos, { frames: 2, frameStep: 1 });
 
-  it('finds a bright square in raw patches, far better than the mean box', async () => {
+  it('finds a bright square in raw patches and with random weights, not with an encoder that is blind', async () => {
+    const weights = new Map(encoder.weights);
+    for (const [name, { shape, data }] of weights) weights.set(name, float32(shape, new Float32Array(data.length)));
     const options = {
       engine,
-      encoder,
+      encoder: { ...encoder, weights },
       train: clips(squares(192, 1)),
       test: clips(squares(48, 2)),
       loading: { threads: 0 },
-    };
-    const {
-      moments,
-      testSamples,
-      raw,
-      constant,
-      encoder: own,
-    } = await locate({
-      ...options,
       settings: { epochs: 1, leastSteps: 150, lr: 5e-3 },
-    });
+    };
+    const { moments, testSamples, raw, constant, encoder: own, random } = await locate(options);
     assert.deepEqual([moments, testSamples], [1, 48]);
     assert.ok(constant.iou < 0.25, `mean box: ${constant.iou}`);
     assert.ok(raw.iou > constant.iou + 0.3, `raw: ${raw.iou} beside ${constant.iou}`);
-    for (const { iou, found, map } of [own, raw])
+    // What is blind tells the same of every clip; random weights, which see, are not those that were given.
+    assert.ok(own.iou < constant.iou + 0.1, `blind: ${own.iou} beside ${constant.iou}`);
+    assert.ok(random.iou > own.iou + 0.15, `random weights: ${random.iou} beside ${own.iou}`);
+    for (const { iou, found, map } of [own, raw, random])
       for (const share of [iou, found, map]) assert.ok(share >= 0 && share <= 1);
   });
 
