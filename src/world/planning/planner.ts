@@ -107,7 +107,7 @@ export async function openPlanner(
   model: PlanningModel,
   options: SamplingOptions,
 ): Promise<Planner> {
-  const { method, horizon, samples, elites, iterations, iterationsPerRun = 1, repeat = 1 } = options;
+  const { method, horizon, samples, elites, iterations, iterationsPerRun = 1, repeat } = options;
   const { width, actions } = model;
   if (!(elites >= (method === 'cem' || method === 'icem' ? 2 : 1) && elites <= samples))
     throw new JepaError(
@@ -185,7 +185,7 @@ async function openGradientPlanner(
   model: PlanningModel,
   options: SamplingOptions,
 ): Promise<Planner> {
-  const { horizon, samples, iterations, iterationsPerRun = iterations, std, limit, lr = 0.1, repeat = 1 } = options;
+  const { horizon, samples, iterations, iterationsPerRun = iterations, std, limit, lr = 0.1, repeat } = options;
   const { width, actions } = model;
   const rule = adam();
   const now = input('now', ['batch', width]);
