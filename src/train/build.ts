@@ -7,7 +7,7 @@ import type { PreparationInput } from '../data/plans.js';
 import { openTokenizer, planTexts, type TextInput } from '../data/text/plan.js';
 import type { TextPlan } from '../data/text/preparation.js';
 import type { TransformInput } from '../data/transforms.js';
-import { type ClipTransformInput, parseClipTransform, pretrainClips } from '../data/video/transforms.js';
+import { parseClipTransform, pretrainClips } from '../data/video/transforms.js';
 import { A_JEPA_MASKS } from '../masking/spectrogram.js';
 import { A_JEPA, AUDIO_JEPA, AUDIO_STUDY, audioJepaMethod, audioVit } from '../methods/audio-jepa.js';
 import type { BackboneConfig } from '../methods/backbone.js';
@@ -270,7 +270,7 @@ export function evaluationPreparation(config: Config, facts: DataFacts): Prepara
       return { transforms: data.evaluation ?? [{ kind: 'resize', size: [height, width], fit: 'stretch' }] };
     }
     case 'video': {
-      const { mean, std } = (data.view ?? {}) as Pick<ClipTransformInput, 'mean' | 'std'>;
+      const { mean, std } = data.view ?? {};
       const given = {
         kind: 'evaluate',
         size: data.size,

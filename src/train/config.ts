@@ -1,11 +1,15 @@
 import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import { parseTransforms, transformSchema } from '../data/transforms.js';
+import { evaluationClipSchema, trainingClipSchema } from '../data/video/transforms.js';
 
 /**
  * The configuration of a training run: what a recipe (YAML) says, every field with its default. `parseConfig` checks it;
  * an unknown key is an error that suggests the nearest.
  */
+
+/** A slip of the keyboard should not start thousands of threads. */
+const MOST_THREADS = 256;
 
 const whole = z.number().int().positive();
 const positive = z.number().positive();
@@ -307,11 +311,10 @@ const common = {
   /** Samples that may be unreadable before training stops; 0: the first stops it. By default 1 %, at least 10. */
   maxCorrupt: z.number().int().min(0).optional(),
   /** Threads that decode and prepare. */
-  threads: z.number().int().min(0).optional(),
+  threads: z.number().int().min(0).max(MOST_THREADS).optional(),
   /** Folder for decoded images and frames. */
   cache: z.string().optional(),
 };
-const plain = z.record(z.string(), z.unknown());
 
 const dataSchema = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -340,8 +343,8 @@ const dataSchema = z.discriminatedUnion('kind', [
     size: whole.default(224),
     channels: channels.default(3),
     /** How training clips and those of evaluation are cropped and normalised (`clipTransformSchema`). */
-    view: plain.optional(),
-    evaluation: plain.optional(),
+    view: trainingClipSchema.optional(),
+    evaluation: evaluationClipSchema.optional(),
     ...common,
   }),
   z.strictObject({
@@ -485,7 +488,7 @@ export const configSchema = z.strictObject({
       checkpointEvery: whole.default(500),
       backend: z.enum(['cpu', 'wasm', 'webgpu']).default('cpu'),
       /** Worker threads that share a batch; default: one a core. */
-      workers: whole.optional(),
+      workers: whole.max(MOST_THREADS).optional(),
     })
     .prefault({}),
 });
@@ -546,7 +549,7 @@ function explain(issue: Issue, schema: unknown, input: unknown): string {
   }
   const where = path.join('.') || 'it';
   const choices = choicesOf(issue);
-  if (choices.length > 1) {
+  if (choices.length > 0) {
     const given = path.reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], input);
     const near = given === undefined ? undefined : nearest(String(given), choices);
     const what = given === undefined ? 'is missing' : `${JSON.stringify(given)} is not known`;

@@ -171,3 +171,26 @@ test('settings reach into lists, and null takes one away', async () => {
   assert.deepEqual(config.data.views[0][0].scale, [0.5, 1]);
   assert.equal(config.method.masks.minKeep, 10);
 });
+
+test('transforms of clips are checked when a configuration is read', () => {
+  const data = { kind: 'video', view: { scale: [0.6, 1], mean: [0.5] }, evaluation: { views: 3 } } as const;
+  const of = (changes: object) => ({ data: { ...data, ...changes }, method: { name: 'vjepa' }, train: { steps: 1 } });
+  const config = parseConfig(of({}));
+  // Nothing is filled in: evaluation takes what it does not say from the view.
+  assert.deepEqual(config.data.kind === 'video' && [config.data.view, config.data.evaluation], [
+    data.view,
+    data.evaluation,
+  ]);
+  const mistakes: readonly (readonly [changes: object, message: RegExp])[] = [
+    [{ view: { scal: [0.3, 1] } }, /unknown key data\.view\.scal; did you mean data\.view\.scale\?/],
+    [{ view: { kind: 'trian' } }, /data\.view\.kind: "trian" is not known; did you mean train\?/],
+    [{ view: { randAugment: { magnitud: 3 } } }, /did you mean data\.view\.randAugment\.magnitude\?/],
+    [{ view: { scale: [1, 0.5] } }, /data\.view\.scale: the first number must not be above the second/],
+    [{ evaluation: { kind: 'evalute' } }, /data\.evaluation\.kind: "evalute" is not known; did you mean evaluate\?/],
+    [{ evaluation: { view: 3 } }, /unknown key data\.evaluation\.view; did you mean data\.evaluation\.views\?/],
+    [{ evaluation: { views: 'all' } }, /data\.evaluation\.views: expected number, received string/],
+    [{ threads: 100_000 }, /data\.threads: Too big: expected number to be <=256/],
+  ];
+  for (const [changes, message] of mistakes)
+    assert.throws(() => parseConfig(of(changes)), { name: 'UsageError', message }, JSON.stringify(changes));
+});

@@ -33,40 +33,56 @@ const statistics = {
     .default([...IMAGENET_STD]),
 };
 
-export const clipTransformSchema = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('train'),
-    /** One number for a square, or [height, width]. */
-    size,
-    /** Share of the area; above 1 nearly every draw fails and the largest allowed box in the middle is taken. */
-    scale: range.default([0.3, 1]),
-    /** Width over height. */
-    ratio: range.default([0.75, 1.35]),
-    /** Probability of mirroring. */
-    flip: probability.default(0.5),
-    /** Draw two boxes and move from the first to the second during the clip. */
-    motionShift: z.boolean().default(false),
-    /** Probability that a rectangle is replaced by noise, new in every frame. */
-    erase: probability.default(0),
-    /** Colours and geometry drawn at random; not by default. */
-    randAugment: randAugmentSchema.optional(),
-    ...statistics,
-  }),
-  z.strictObject({
-    kind: z.literal('evaluate'),
-    size: side,
-    /** Square crops along the longer side; 1 is the middle. */
-    views: side.default(1),
-    /** The shorter side before the crop; by default trunc(size x 256 / 224) for one view and `size` for several. */
-    shortSide: side.optional(),
-    /**
-     * Hugging Face's processors average over what a smaller pixel covers, and halve an odd border otherwise than the
-     * evaluation code of the papers.
-     */
-    like: z.enum(['papers', 'Hugging Face']).default('papers'),
-    ...statistics,
-  }),
-]);
+const training = z.strictObject({
+  kind: z.literal('train'),
+  /** One number for a square, or [height, width]. */
+  size,
+  /** Share of the area; above 1 nearly every draw fails and the largest allowed box in the middle is taken. */
+  scale: range.default([0.3, 1]),
+  /** Width over height. */
+  ratio: range.default([0.75, 1.35]),
+  /** Probability of mirroring. */
+  flip: probability.default(0.5),
+  /** Draw two boxes and move from the first to the second during the clip. */
+  motionShift: z.boolean().default(false),
+  /** Probability that a rectangle is replaced by noise, new in every frame. */
+  erase: probability.default(0),
+  /** Colours and geometry drawn at random; not by default. */
+  randAugment: randAugmentSchema.optional(),
+  ...statistics,
+});
+
+const evaluation = z.strictObject({
+  kind: z.literal('evaluate'),
+  size: side,
+  /** Square crops along the longer side; 1 is the middle. */
+  views: side.default(1),
+  /** The shorter side before the crop; by default trunc(size x 256 / 224) for one view and `size` for several. */
+  shortSide: side.optional(),
+  /**
+   * Hugging Face's processors average over what a smaller pixel covers, and halve an odd border otherwise than the
+   * evaluation code of the papers.
+   */
+  like: z.enum(['papers', 'Hugging Face']).default('papers'),
+  ...statistics,
+});
+
+export const clipTransformSchema = z.discriminatedUnion('kind', [training, evaluation]);
+
+type Given<K extends ClipTransformInput['kind']> = Partial<Extract<ClipTransformInput, { kind: K }>>;
+
+/** The same schema with nothing filled in and nothing required: what is left out follows from elsewhere. */
+function partOf<K extends ClipTransformInput['kind']>({ shape }: z.ZodObject): z.ZodType<Given<K>> {
+  const bare = Object.entries(shape).map(([name, field]) => [
+    name,
+    ((field instanceof z.ZodDefault ? field.unwrap() : field) as z.ZodType).optional(),
+  ]);
+  return z.strictObject(Object.fromEntries(bare)) as unknown as z.ZodType<Given<K>>;
+}
+
+/** Transforms as they stand in a configuration, which says the size elsewhere. */
+export const trainingClipSchema = partOf<'train'>(training);
+export const evaluationClipSchema = partOf<'evaluate'>(evaluation);
 
 /** A transform as it is written: fields with a default may be left out. */
 export type ClipTransformInput = z.input<typeof clipTransformSchema>;
