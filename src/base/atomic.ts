@@ -66,13 +66,41 @@ export interface AtomicFile {
   abort(): void;
 }
 
+/** Temporary files that are being written: a process that ends leaves none of them behind. */
+const unfinished = new Set<string>();
+
+/** A name beside a path, for what will take its place. */
+function temporaryBeside(path: string): string {
+  if (unfinished.size === 0 && !process.listeners('exit').includes(removeUnfinished))
+    process.on('exit', removeUnfinished);
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  unfinished.add(temporary);
+  return temporary;
+}
+
+function remove(temporary: string): void {
+  fs.rmSync(temporary, { force: true });
+  unfinished.delete(temporary);
+}
+
+function removeUnfinished(): void {
+  for (const temporary of unfinished) fs.rmSync(temporary, { force: true });
+}
+
+/** Puts a temporary file, flushed to the disk, in its place. */
+function putInPlace(temporary: string, path: string): void {
+  fs.renameSync(temporary, path);
+  unfinished.delete(temporary);
+  flushFolder(dirname(path));
+}
+
 /**
  * Opens a file so that its path holds either the old content or all of the new one, whatever happens in between: a
  * temporary file in the same folder is written, flushed to the disk and renamed. The folder must exist. Methods throw
  * JepaError (full disk, no permission, ...).
  */
 export function openFileAtomic(path: string): AtomicFile {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = temporaryBeside(path);
   let fd: number | undefined = withFileErrors('write', path, () => fs.openSync(temporary, 'wx'));
   const opened = (): number => {
     if (fd === undefined) throw new JepaError(`cannot write ${path}: the file is closed`);
@@ -89,15 +117,35 @@ export function openFileAtomic(path: string): AtomicFile {
         fs.fsyncSync(opened());
         fs.closeSync(opened());
         fd = undefined;
-        fs.renameSync(temporary, path);
-        flushFolder(dirname(path));
+        putInPlace(temporary, path);
       }),
     abort: () => {
       if (fd !== undefined) fs.closeSync(fd);
       fd = undefined;
-      fs.rmSync(temporary, { force: true });
+      remove(temporary);
     },
   };
+}
+
+/** The same for libraries that open files by name: `write` makes the file at the path that it is given. */
+export function writeAtomicBy(path: string, write: (temporary: string) => void): void {
+  const temporary = temporaryBeside(path);
+  try {
+    withFileErrors('write', path, () => {
+      // What keeps the library from it is said here, in one line.
+      fs.closeSync(fs.openSync(temporary, 'wx'));
+      write(temporary);
+      const fd = fs.openSync(temporary, 'r+');
+      try {
+        fs.fsyncSync(fd);
+      } finally {
+        fs.closeSync(fd);
+      }
+      putInPlace(temporary, path);
+    });
+  } finally {
+    remove(temporary);
+  }
 }
 
 /** Writes a whole file like that; leaves no temporary file behind where it fails. */

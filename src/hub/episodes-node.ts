@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
@@ -6,8 +6,9 @@ import { isJsonObject, type JsonObject, parseJson } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import { type EpisodeDataset, type EpisodeReading, episodeArrays } from '../data/episodes/dataset.js';
 import { fileSource } from './files.js';
-import { type Hdf5Dataset, openHdf5 } from './hdf5-node.js';
+import { type Hdf5Dataset, openHdf5, writeHdf5 } from './hdf5-node.js';
 import { encodeNpz, openNpz } from './npy.js';
+import { PRODUCER } from './own.js';
 import { loadTensor } from './raw.js';
 
 /** Episodes back to back in one file: every column runs over all steps (layout of stable-worldmodel). */
@@ -78,22 +79,14 @@ export async function writeEpisodes(path: string, { lengths, offsets, columns }:
     shape: [values.length],
     data: Int32Array.from(values),
   });
-  const all = new Map<string, HostTensor>([...columns, ['ep_len', counts(lengths)], ['ep_offset', counts(offsets)]]);
-  if (path.endsWith('.npz')) return writeFileAtomic(path, encodeNpz(all as Parameters<typeof encodeNpz>[0]));
+  const all = new Map<string, HostTensor<'float32' | 'uint8' | 'int32'>>([
+    ...columns,
+    ['ep_len', counts(lengths)],
+    ['ep_offset', counts(offsets)],
+  ]);
+  if (path.endsWith('.npz')) return writeFileAtomic(path, encodeNpz(all, { comment: PRODUCER }));
   if (!/\.(h5|hdf5)$/.test(path)) throw new JepaError(`${path}: episodes are written to .npz, .h5 or .hdf5`);
-  const { File, ready } = await import('h5wasm/node');
-  await ready;
-  const temporary = `${path}.writing`;
-  try {
-    const file = new File(temporary, 'w');
-    for (const [name, { shape, data }] of all)
-      file.create_dataset({ name, data: data as Float32Array, shape: [...shape] });
-    file.close();
-    withFileErrors('write', path, () => renameSync(temporary, path));
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
+  await writeHdf5(path, all, { producer: PRODUCER });
 }
 
 /** Reads episodes from an .npz archive that `writeEpisodes` made. */

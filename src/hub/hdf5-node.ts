@@ -1,4 +1,5 @@
 import type { Group, File as H5File, Metadata } from 'h5wasm';
+import { writeAtomicBy } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { quoted } from '../base/json.js';
 import { type HostTensor, sizeOf } from '../base/tensor.js';
@@ -63,6 +64,35 @@ export async function openHdf5(path: string): Promise<Hdf5File> {
     file.close();
     throw error;
   }
+}
+
+/**
+ * Writes arrays as the data sets of an HDF5 file, with texts as its attributes. The file appears when it is whole. Throws a
+ * `JepaError` that names it.
+ */
+export async function writeHdf5(
+  path: string,
+  arrays: ReadonlyMap<string, HostTensor<'float32' | 'uint8' | 'int32'>>,
+  attributes: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const { File, ready } = await import('h5wasm/node');
+  const library = await ready;
+  library.activate_throwing_error_handler();
+  writeAtomicBy(path, (temporary) => {
+    try {
+      const file = new File(temporary, 'w');
+      try {
+        for (const [name, text] of Object.entries(attributes)) file.create_attribute(name, text);
+        for (const [name, { shape, data }] of arrays) file.create_dataset({ name, data, shape: [...shape] });
+        file.flush();
+      } finally {
+        file.close();
+      }
+    } catch (error) {
+      if (/no space left/i.test(String(error))) throw Object.assign(new Error(), { code: 'ENOSPC' });
+      throw new JepaError(`${path}: the HDF5 file cannot be written: ${reasonOf(error)}`);
+    }
+  });
 }
 
 /** Checks the signature, which may be at byte 0, 512, 1024, ...; returns the size of the file. */

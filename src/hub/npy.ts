@@ -281,9 +281,15 @@ function contentOf(entry: ZipEntry, name: string): Uint8Array<ArrayBuffer> {
   return content;
 }
 
-/** An .npz archive, as `numpy.savez` (or, deflated, `savez_compressed`) makes it. Equal content gives equal bytes. */
-export function encodeNpz(arrays: ReadonlyMap<string, Writable>, { compress = false } = {}): Uint8Array {
+/**
+ * An .npz archive, as `numpy.savez` (or, deflated, `savez_compressed`) makes it. Equal content gives equal bytes. A comment
+ * stands in the directory beside every array.
+ */
+export function encodeNpz(
+  arrays: ReadonlyMap<string, Writable>,
+  { compress = false, comment = '' }: { readonly compress?: boolean; readonly comment?: string } = {},
+): Uint8Array {
   const names = [...arrays.keys()].sort(byCodePoint);
   const members = Object.fromEntries(names.map((name) => [`${name}.npy`, encodeNpy(arrays.get(name)!)]));
-  return zipSync(members, { level: compress ? 6 : 0, mtime: new Date(1980, 0, 1) });
+  return zipSync(members, { level: compress ? 6 : 0, mtime: new Date(1980, 0, 1), ...(comment && { comment }) });
 }

@@ -10,6 +10,7 @@ export interface ZipEntry {
   readonly size: number;
   readonly compressed: boolean;
   readonly crc32: number;
+  readonly comment: string;
   /** The content by range; only for members that are not compressed. */
   stored(): ByteSource;
   /** The content in pieces of at most a few MiB; throws when it is longer or shorter than announced. */
@@ -49,8 +50,10 @@ export function openZip(source: ByteSource): Map<string, ZipEntry> {
     const crc32 = view.getUint32(at + 16, true);
     const nameLength = view.getUint16(at + 28, true);
     const extraLength = view.getUint16(at + 30, true);
-    const next = at + 46 + nameLength + extraLength + view.getUint16(at + 32, true);
+    const commentLength = view.getUint16(at + 32, true);
+    const next = at + 46 + nameLength + extraLength + commentLength;
     if (next > bytes.length) refuse('the central directory is cut');
+    const comment = new TextDecoder().decode(bytes.subarray(next - commentLength, next));
     const name = decodeUtf8(bytes.subarray(at + 46, at + 46 + nameLength), `${source.name}: a name in the zip archive`);
     const extra = new DataView(bytes.buffer, at + 46 + nameLength, extraLength);
     const [size, packed, offset] = extendedSizes(
@@ -80,6 +83,7 @@ export function openZip(source: ByteSource): Map<string, ZipEntry> {
       size,
       compressed: method === 8,
       crc32,
+      comment,
       stored: content,
       pieces: () => (method === 8 ? inflatePieces(content(), size) : storedPieces(content())),
     });

@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, mock, test } from 'node:test';
-import { recoverDirectory, replaceDirectoryAtomic, withFileErrors, writeFileAtomic } from '../../src/base/atomic.js';
+import {
+  recoverDirectory,
+  replaceDirectoryAtomic,
+  withFileErrors,
+  writeAtomicBy,
+  writeFileAtomic,
+} from '../../src/base/atomic.js';
 import { JepaError } from '../../src/base/errors.js';
 
 const folder = fs.mkdtempSync(join(tmpdir(), 'jepa-atomic-'));
@@ -152,4 +158,37 @@ test('a folder left aside is brought back, or removed where the new one is in pl
   recoverDirectory(final);
   assert.equal(fs.readFileSync(join(final, 'content'), 'utf8'), 'old');
   assert.ok(!fs.existsSync(join(folder, '.aside.replaced')));
+});
+
+test('a process that ends in the middle leaves no temporary file', () => {
+  const own = fs.mkdtempSync(join(folder, 'ended-'));
+  const atomic = JSON.stringify(new URL('../../src/base/atomic.js', import.meta.url));
+  const program = `import(${atomic}).then(({ openFileAtomic }) => {
+    openFileAtomic('half').write(Uint8Array.of(1));
+    console.log(require('fs').readdirSync('.').length);
+    process.exit(130);
+  })`;
+  const { status, stdout } = spawnSync(process.execPath, ['--eval', program], { cwd: own, encoding: 'utf8' });
+  assert.deepEqual([status, stdout], [130, '1\n']);
+  assert.deepEqual(fs.readdirSync(own), []);
+});
+
+test('a library that writes by name has its file put in place when it is whole', () => {
+  const own = fs.mkdtempSync(join(folder, 'named-'));
+  const path = join(own, 'file');
+  writeAtomicBy(path, (temporary) => {
+    fs.writeFileSync(temporary, 'new');
+    assert.equal(fs.existsSync(path), false);
+  });
+  assert.throws(
+    () =>
+      writeAtomicBy(path, () => {
+        throw Object.assign(new Error(), { code: 'ENOSPC' });
+      }),
+    { name: 'JepaError', message: `cannot write ${path}: the disk is full; free some space or write elsewhere` },
+  );
+  assert.deepEqual([fs.readdirSync(own), fs.readFileSync(path, 'utf8')], [['file'], 'new']);
+  assert.throws(() => writeAtomicBy(join(own, 'no', 'file'), () => assert.fail('not to be called')), {
+    message: /its folder does not exist/,
+  });
 });
