@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { fileError } from '../base/atomic.js';
 import { JepaError, UsageError } from '../base/errors.js';
+import { leaveOnInterrupt } from './interrupt.js';
 import { packageVersion, recipeNames, recipesFolder } from './package-files.js';
 
 /**
@@ -269,7 +271,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .argument('<data>', 'a folder, a data set, or one file of what the encoder learned from')
     .requiredOption(
       '-o, --out <file>',
-      '.parquet (paths, classes, vectors) or .npy (vectors; the rest in a .json beside it)',
+      '.parquet (paths, classes, vectors) or .npy (vectors; the rest in <file>.json beside it)',
     )
     .option('--along', 'clips one after the other along whole videos, instead of one of each')
     .addOption(
@@ -409,13 +411,26 @@ program does uses the network.`,
 }
 
 /** Prints one line (or the stack, if asked for) and gives the exit code. */
-function explain(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // commander has printed it
+function explain(thrown: unknown): number {
+  if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : 2; // commander has printed it
+  const error = expected(thrown);
   const { message, stack } = error as Error;
   if (process.env.JEPA_DEBUG) process.stderr.write(`${stack}\n`);
   else if (error instanceof JepaError) process.stderr.write(`error: ${message}\n`);
   else process.stderr.write(`error: ${String(message).split('\n', 1)[0]} (unexpected; JEPA_DEBUG=1 shows where)\n`);
   return error instanceof UsageError ? 2 : 1;
+}
+
+/** What may happen anywhere, in words: files that cannot be read or written, and memory that is not there. */
+function expected(error: unknown): unknown {
+  const { code, path, message } = error as NodeJS.ErrnoException;
+  if (error instanceof JepaError) return error;
+  if (code && path) return Object.assign(fileError('use', path, error), { stack: (error as Error).stack });
+  if (error instanceof RangeError && /array length|allocation failed/i.test(message)) {
+    const line = `there is no memory for what was asked (${message}); lower the size of the data, of the batch or of the model`;
+    return Object.assign(new JepaError(line), { stack: error.stack });
+  }
+  return error;
 }
 
 function fail(error: unknown): never {
@@ -425,9 +440,12 @@ function fail(error: unknown): never {
 // A reader that has seen enough (`| head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
-  fail(error);
+  fail(fileError('write', 'the output', error));
 });
+// Progress that nobody reads any more is no reason to stop.
+process.stderr.on('error', () => undefined);
 process.on('uncaughtException', fail);
+leaveOnInterrupt();
 
 try {
   await program().parseAsync();

@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { withTurns } from '../base/turn.js';
 import type { EpisodeReading } from '../data/episodes/dataset.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
 import type { SampleSplits } from '../data/samples-node.js';
@@ -34,7 +35,7 @@ export async function openEpisodeSplits({
   if (source.startsWith(PROCEDURAL)) {
     const of = (part: 'train' | 'test') => {
       const made = worldEpisodes({ ...partOf(source, options, part, COUNT), ...reading });
-      return { ...made, name: `${made.name} (${part})` };
+      return { ...withTurns(made), name: `${made.name} (${part})` };
     };
     return { train: of('train'), test: of('test'), origin: 'own' };
   }
@@ -58,7 +59,7 @@ export function openWorldVideos(
   const made = worldVideos({ ...own, frames: steps === undefined ? undefined : steps + 1 });
   if (channels !== undefined && made.channels !== channels)
     throw new JepaError(`${source}: its pictures have ${made.channels} channels; set data.channels=${made.channels}`);
-  return { ...made, name: `${made.name} (${part})` };
+  return { ...withTurns(made), name: `${made.name} (${part})` };
 }
 
 /** What a part of a procedural set is made of; a test part has a sixteenth of the training part's number unless it is said. */

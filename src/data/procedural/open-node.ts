@@ -1,4 +1,5 @@
 import { JepaError } from '../../base/errors.js';
+import { withTurns } from '../../base/turn.js';
 import type { Dataset } from '../dataset.js';
 import { openDataset } from '../open-node.js';
 import type { VideoDataset } from '../video/dataset.js';
@@ -88,7 +89,7 @@ export const proceduralSkeletons = (source: string, options: Options, part: Part
 export const proceduralTexts = (source: string, options: Options, part: Part): Promise<Dataset> =>
   open(TEXTS, source, options, part);
 
-async function open<D extends { readonly name: string }>(
+async function open<D extends Dataset | VideoDataset>(
   sets: Readonly<Record<string, (options: Options, part: Part) => D | Promise<D>>>,
   source: string,
   { testCount, ...options }: Options,
@@ -103,5 +104,5 @@ async function open<D extends { readonly name: string }>(
   const { count = 4096 } = options as { count?: number };
   const own = part === 'test' ? (testCount ?? Math.ceil(count / 16) * 4) : count;
   const made = await make({ ...options, count: own }, part);
-  return { ...made, name: `${made.name} (${part})` };
+  return { ...withTurns(made), name: `${made.name} (${part})` };
 }
