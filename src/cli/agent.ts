@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Frame, Life, LifeResult, Measure } from '../agent/life.js';
@@ -13,6 +13,7 @@ import type { Engine } from '../runtime/program.js';
 import { type AgentConfig, lengthSettings, lifeOf, parseAgentConfig } from './agent-config.js';
 import { catchInterrupts } from './interrupt.js';
 import { mark, notice, print, printJson, table } from './output.js';
+import { checkRunFolder, namesIn } from './outputs.js';
 import { readSettings, runFolder, yamlText } from './settings.js';
 
 export interface AgentCommandOptions {
@@ -36,8 +37,10 @@ export async function agent(recipe: string, overrides: readonly string[], option
   const lengths = lengthSettings(asGiven, options.steps, options.episodes);
   const { name, config } = readSettings(recipe, [...overrides, ...lengths], parseAgentConfig);
   const folder = options.out ?? runFolder(name);
-  if (existsSync(join(folder, 'result.json')) || existsSync(join(folder, 'steps.jsonl')))
+  const names = namesIn(folder);
+  if (names.includes('result.json') || names.includes('steps.jsonl'))
     throw new UsageError(`${folder} holds a run already; choose another folder with --out`);
+  checkRunFolder(folder, yamlText(config));
   withFileErrors('create', folder, () => mkdirSync(folder, { recursive: true }));
   writeFileAtomic(join(folder, 'config.yaml'), yamlText(config));
 

@@ -1,11 +1,12 @@
-import { existsSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { statSync } from 'node:fs';
 import { JepaError, UsageError } from '../base/errors.js';
 import { writeEpisodes } from '../hub/episodes-node.js';
 import { formatBytes, formatFixed } from '../report/format.js';
 import { collectEpisodes, openCollection, usualBehaviour } from '../world/collect.js';
 import type { FactorSettings, World } from '../world/envs/world.js';
+import { leaveToTheSystem } from './interrupt.js';
 import { bold, print, printJson, stages } from './output.js';
+import { checkOutputs } from './outputs.js';
 
 export interface CollectCommandOptions {
   readonly out: string;
@@ -36,8 +37,8 @@ export async function collect(env: string, options: CollectCommandOptions): Prom
     throw new UsageError(
       `${formatBytes(bytes)} are more than one file may hold (${formatBytes(MOST_BYTES)}); collect fewer episodes${pixels ? ', or use --no-pixels' : ' or steps'}`,
     );
-  const folder = dirname(out);
-  if (!existsSync(folder)) throw new UsageError(`${out}: there is no folder ${folder}; make it, or write elsewhere`);
+  await checkOutputs([out]);
+  leaveToTheSystem();
   const factors = factorsOf(world, options.factor);
   const stage = stages();
   const started = performance.now();

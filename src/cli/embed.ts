@@ -3,10 +3,12 @@ import { wordsOf } from '../data/modality.js';
 import type { Split } from '../data/open-node.js';
 import { formatBytes, formatDuration, formatFixed } from '../report/format.js';
 import { createProgress } from '../report/terminal.js';
-import { type EmbedResult, embed as embedImages } from '../train/embed.js';
+import { type EmbedResult, embeddingFiles, embed as embedImages, isOwnEmbedding } from '../train/embed.js';
 import { openEncoder } from '../train/frozen.js';
 import { type ClipOptions, openFor } from './encoder-data.js';
+import { sayWhenInterrupted } from './interrupt.js';
 import { notice, print, printJson, table } from './output.js';
+import { checkOutputs } from './outputs.js';
 
 export interface EmbedCommandOptions extends ClipOptions {
   readonly out: string;
@@ -20,6 +22,8 @@ export async function embed(
   source: string,
   { out, split, frames, frameStep, along, json = false }: EmbedCommandOptions,
 ): Promise<void> {
+  sayWhenInterrupted('interrupted; nothing was written');
+  await checkOutputs(embeddingFiles(out), isOwnEmbedding);
   const encoder = openEncoder(path, { frames });
   const dataset = await openFor(path, source, encoder, split, { frameStep, along });
   const { many } = wordsOf(dataset);

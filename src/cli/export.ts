@@ -3,6 +3,7 @@ import { formatBytes } from '../report/format.js';
 import { exportOnnx, exportSafetensors, exportTransformers } from '../train/export.js';
 import { openEncoder } from '../train/frozen.js';
 import { notice, print, printJson, table } from './output.js';
+import { checkModelFolder, checkOnnxOutput } from './outputs.js';
 
 export interface ExportCommandOptions {
   readonly out: string;
@@ -14,8 +15,9 @@ const WRITERS = { onnx: exportOnnx, transformers: exportTransformers, safetensor
 
 /** `jepa export <encoder> --out <path>` */
 export async function exportEncoder(path: string, { out, format, json = false }: ExportCommandOptions): Promise<void> {
-  const encoder = openEncoder(path);
   const chosen = format ?? (out.endsWith('.onnx') ? 'onnx' : 'transformers');
+  await (chosen === 'onnx' ? checkOnnxOutput(out) : checkModelFolder(out));
+  const encoder = openEncoder(path);
   const files = WRITERS[chosen](encoder, out).map((file) => ({ path: file, bytes: statSync(file).size }));
   if (encoder.facts.licence) notice(`! ${encoder.facts.licence}`);
   if (json) printJson({ format: chosen, files });

@@ -15,6 +15,7 @@ import { openEncoder } from '../train/frozen.js';
 import type { Score } from '../train/score.js';
 import { dataFor } from './encoder-data.js';
 import { bold, print, printJson, table } from './output.js';
+import { checkOnnxOutput } from './outputs.js';
 
 export interface FinetuneCommandOptions {
   readonly labels?: string;
@@ -37,6 +38,7 @@ export async function finetune(
   if (out !== undefined && !out.endsWith('.onnx')) {
     throw new UsageError(`${out}: a fine-tuned encoder is written as ONNX; give the file the ending .onnx`);
   }
+  if (out !== undefined) await checkOnnxOutput(out);
   const some = labelsOf(labels);
   const encoder = openEncoder(path);
   const data = await dataFor(path, encoder, named);

@@ -1,9 +1,9 @@
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { UsageError } from '../base/errors.js';
 import { latestCheckpoint } from '../train/checkpoint.js';
 import { finishRun } from './finish.js';
 import { notice } from './output.js';
+import { isBegunRun, namesIn, RUN_FILES } from './outputs.js';
 import { isComplete, trainRun } from './run.js';
 import { readSettings } from './settings.js';
 
@@ -31,16 +31,9 @@ export async function quickstart(
   if (run) await finishRun(run, { probe: true, json });
 }
 
-/** What a run writes; nothing else in its folder is touched. */
-const WRITTEN =
-  /^(checkpoint|config\.yaml|metrics\.jsonl|events\.out\.tfevents\..*|encoder\.onnx.*|report\.html|result\.json)$/;
-
+/** Removes what an earlier run wrote; a folder that is none is left to the checks of the new run. */
 function removeRun(folder: string): void {
-  if (!existsSync(folder)) return;
-  const names = readdirSync(folder);
-  const foreign = names.find((name) => !WRITTEN.test(name));
-  if (foreign !== undefined && !names.includes('config.yaml')) {
-    throw new UsageError(`${folder} is no run of this program (it holds ${foreign}); choose another folder with --out`);
-  }
-  for (const name of names.filter((one) => WRITTEN.test(one))) rmSync(join(folder, name), { recursive: true });
+  const names = namesIn(folder);
+  if (latestCheckpoint(join(folder, 'checkpoint')) === undefined && !isBegunRun(names)) return;
+  for (const name of names.filter((one) => RUN_FILES.test(one))) rmSync(join(folder, name), { recursive: true });
 }

@@ -11,8 +11,9 @@ import { type CheckpointMeta, latestCheckpoint, readCheckpointMeta } from '../tr
 import type { Config } from '../train/config.js';
 import { type TrainResult, train } from '../train/trainer.js';
 import { openConfiguredData } from './data.js';
-import { catchInterrupts } from './interrupt.js';
+import { catchInterrupts, type Interrupts, sayWhenInterrupted } from './interrupt.js';
 import { notice } from './output.js';
+import { checkRunFolder } from './outputs.js';
 import { configText } from './settings.js';
 
 export interface Run {
@@ -58,6 +59,9 @@ export const titleOf = ({ name }: Dataset): string => name.replace(/ \(train\)$/
 export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
   const started = performance.now();
   const { folder, config } = run;
+  sayWhenInterrupted(
+    `interrupted before the first step; ${run.resume ? 'the run is as it was' : 'nothing was written'}`,
+  );
   const checkpoints = join(folder, 'checkpoint');
   if (run.resume) checkSame(config, readCheckpointMeta(checkpoints), folder);
   else if (latestCheckpoint(checkpoints) !== undefined) {
@@ -65,6 +69,7 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
       `${folder} holds a run already; add --resume to go on with it, or choose another folder with --out`,
     );
   }
+  if (!run.resume) checkRunFolder(folder, configText(config));
   const data = await openConfiguredData(config);
   const { train: samples, test } = data;
   const opening = (performance.now() - started) / 1000;
@@ -73,9 +78,9 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
   progress.log(
     `${METHOD_TITLES[config.method.name]} on ${titleOf(samples)}: ${formatFixed(samples.length, 0)} ${wordsOf(samples).many}, ${formatFixed(test.length, 0)} held out; writing ${folder}`,
   );
-  const interrupts = catchInterrupts(() =>
-    progress.log('stopping after this step; Ctrl-C again leaves at once, without saving'),
-  );
+  // Until training begins there is nothing to be saved: Ctrl-C leaves at once.
+  const stop = new AbortController();
+  let interrupts: Interrupts | undefined;
   let trained: TrainResult;
   try {
     trained = await train({
@@ -84,12 +89,16 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
       heldOut: test,
       folder,
       resume: run.resume,
-      signal: interrupts.signal,
+      signal: stop.signal,
       events: {
         onStart({ step, distribution, parameters }) {
           // Not before: a run that cannot start leaves nothing behind.
           withFileErrors('create', folder, () => mkdirSync(folder, { recursive: true }));
           writeFileAtomic(join(folder, 'config.yaml'), configText(config));
+          interrupts = catchInterrupts(
+            () => progress.log('stopping after this step; Ctrl-C again leaves at once, without saving'),
+            stop,
+          );
           const from = run.resume ? `going on after step ${formatFixed(step, 0)}; ` : '';
           const size = parameters < 1e5 ? formatFixed(parameters, 0) : `${formatNumber(parameters / 1e6)} million`;
           progress.log(`${from}${size} parameters, ${distribution}`);
@@ -107,9 +116,10 @@ export async function trainRun(run: Run): Promise<TrainedRun | undefined> {
     });
   } finally {
     progress.finish();
-    interrupts.release();
+    interrupts?.release();
   }
   if (!trained.interrupted) {
+    sayWhenInterrupted(`interrupted; training is complete: ${resumeCommand(run)} makes what follows it`);
     const peakBytes = process.resourceUsage().maxRSS * 1024;
     return { ...run, data, trained, seconds: opening + trained.seconds, peakBytes };
   }

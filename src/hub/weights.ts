@@ -4,6 +4,7 @@ import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { decodeUtf8, isJsonObject, type JsonObject, parseJson, quoted } from '../base/json.js';
 import { fileSource } from './files.js';
+import { PRODUCER } from './own.js';
 import type { StoredTensor } from './raw.js';
 import { byCodePoint, openSafetensors, safetensorsPieces, toStored, type Writable } from './safetensors.js';
 
@@ -134,7 +135,7 @@ export function writeWeights(
   tensors: ReadonlyMap<string, Writable>,
   {
     maxShardBytes = 5e9,
-    metadata = { format: 'pt' },
+    metadata = { format: 'pt', producer: PRODUCER },
   }: { maxShardBytes?: number; metadata?: Record<string, string> } = {},
 ): void {
   const shards: Map<string, StoredTensor>[] = [];

@@ -2,12 +2,15 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { openFileAtomic, withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError, UsageError } from '../base/errors.js';
+import { isJsonObject } from '../base/json.js';
 import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import { type Dataset, sampleName } from '../data/dataset.js';
 import { isImages } from '../data/plans.js';
 import { parseTransforms } from '../data/transforms.js';
+import { fileSource } from '../hub/files.js';
 import { npyHeader } from '../hub/npy.js';
-import { embeddingsWriter } from '../hub/parquet.js';
+import { describeParquet, embeddingsWriter } from '../hub/parquet.js';
+import { readJsonFile } from '../hub/weights.js';
 import { createEngine, type Engine } from '../runtime/index.js';
 import { type FeatureOptions, featureBatches } from './features.js';
 import type { FrozenEncoder } from './frozen.js';
@@ -17,7 +20,7 @@ export interface EmbedOptions {
   readonly dataset: Dataset;
   /**
    * `.parquet`: path, label, class and embedding of every sample in one file. `.npy`: float32 [samples, features], with
-   * paths and labels in a `.json` file of the same name.
+   * paths and labels in `<out>.json` beside it.
    */
   readonly out: string;
   /** Default: one of its own, closed at the end. */
@@ -109,6 +112,28 @@ export async function embed(options: EmbedOptions): Promise<EmbedResult> {
 
 type Metadata = Readonly<Record<string, string>>;
 
+/** The files that embeddings in `out` are written to. */
+export const embeddingFiles = (out: string): string[] => (out.endsWith('.npy') ? [out, companionOf(out)] : [out]);
+
+/** Whether a file says that `embed` wrote it: a table, an array with its companion, or the companion. */
+export async function isOwnEmbedding(path: string): Promise<boolean> {
+  try {
+    if (path.endsWith('.parquet')) {
+      const source = fileSource(path);
+      try {
+        return FINGERPRINT in (await describeParquet(source)).metadata;
+      } finally {
+        source.close();
+      }
+    }
+    const { metadata } = readJsonFile(path.endsWith('.npy') ? companionOf(path) : path);
+    return isJsonObject(metadata) && FINGERPRINT in metadata;
+  } catch (error) {
+    if (error instanceof JepaError) return false;
+    throw error;
+  }
+}
+
 function sinkOf(out: string): (out: string, dataset: Dataset, width: number, metadata: Metadata) => Sink {
   if (out.endsWith('.parquet')) return parquetSink;
   if (out.endsWith('.npy')) return npySink;
@@ -162,7 +187,7 @@ function joined(parts: readonly { readonly labels?: Int32Array }[], count: numbe
 }
 
 /** The file beside an .npy file that says what its rows are. */
-export const companionOf = (path: string): string => path.replace(/\.npy$/, '.json');
+export const companionOf = (path: string): string => `${path}.json`;
 
 export interface Companion {
   readonly metadata: Metadata;

@@ -291,7 +291,7 @@ test('writeWeights shards by size, in names that openWeights and the index agree
   const check = (files: number) => {
     const weights = openWeights(target);
     assert.equal(weights.files.length, files);
-    assert.deepEqual(weights.metadata, { format: 'pt' });
+    assert.deepEqual(weights.metadata, { format: 'pt', producer: 'jepa' });
     for (const [name, tensor] of tensors) assert.deepEqual(loadTensor(weights.tensors.get(name)!, name), tensor);
     weights.close();
   };

@@ -1,0 +1,23 @@
+import assert from 'node:assert/strict';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { folder, start } from './command.js';
+
+/** Recordings whose statistics take far longer than anyone waits. */
+const SLOW = `data: { kind: sound, source: 'procedural:tones', options: { seconds: 600 }, seconds: 600 }
+method: { name: audio-jepa }
+train: { steps: 5, workers: 1 }
+`;
+
+test('Ctrl-C before the first step ends a training at once, with one line and nothing written', async () => {
+  writeFileSync(join(folder, 'slow.yaml'), SLOW);
+  const run = start(['train', 'slow.yaml', '-o', 'run']);
+  await run.until(/writing run/);
+  run.child.kill('SIGINT');
+  const { code, stdout, stderr } = await run.outcome;
+  assert.equal(code, 130, stderr);
+  assert.match(stderr, /^.* writing run\ninterrupted before the first step; nothing was written\n$/);
+  assert.equal(stdout, '');
+  assert.equal(existsSync(join(folder, 'run')), false);
+});
