@@ -133,15 +133,20 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
   const lengths = [settings.epochs, settings.steps, settings.minutes].filter((x) => x !== undefined);
   if (lengths.length !== 1) throw new UsageError('configuration: train needs exactly one of epochs, steps and minutes');
   const checkpoint = store?.checkpoint;
+  if (dataset.length < settings.batchSize) {
+    throw new UsageError(
+      `${dataset.name}: a batch of ${settings.batchSize} is more than its ${dataset.length} ${wordsOf(dataset).many}; set train.batchSize=${dataset.length} or less`,
+    );
+  }
 
-  const facts = checkpoint?.meta.facts ?? (await dataFacts(config, dataset, options.encoder?.facts));
-  const method = buildMethod(config, facts);
   const engine = options.engine ?? (await createEngine({ backend: settings.backend, workers: settings.workers }));
   const close = async (): Promise<void> => {
     if (!options.engine) await engine.close();
   };
   let loader: Loader | undefined;
   try {
+    const facts = checkpoint?.meta.facts ?? (await dataFacts(config, dataset, options.encoder?.facts));
+    const method = buildMethod(config, facts);
     if (checkpoint && (checkpoint.meta.workers !== engine.workers || checkpoint.meta.backend !== engine.backend)) {
       throw new UsageError(
         `${store?.name}: the run was started with ${checkpoint.meta.workers} workers on ${checkpoint.meta.backend}; with ${engine.workers} on ${engine.backend} sums differ in the last bit. Resume with train.workers=${checkpoint.meta.workers}`,
@@ -163,11 +168,6 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         return [name, checkpoint?.memory.get(name) ?? float32(shape, new Float32Array(sizeOf(shape)))];
       }),
     );
-    if (dataset.length < settings.batchSize) {
-      throw new UsageError(
-        `${dataset.name}: a batch of ${settings.batchSize} is more than its ${dataset.length} ${wordsOf(dataset).many}; set train.batchSize=${dataset.length} or less`,
-      );
-    }
     const preparations = trainingPreparations(config, facts, method.views.length);
     loader = await createLoader(dataset, {
       batchSize: settings.batchSize,

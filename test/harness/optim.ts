@@ -376,7 +376,7 @@ async function movingAverage(engine: Engine, folder: string, each: EmaCase): Pro
 const harness: Harness = async function* (folder) {
   yield* checkSchedules(folder);
   const lists = readCases<{ optimizers: OptimizerCase[]; clipping: ClippingCase[]; ema: EmaCase[] }>(folder);
-  const engine = await createEngine({ backend: goldenBackend, workers: 2 });
+  const engine = await createEngine({ backend: goldenBackend, ...(goldenBackend === 'cpu' ? { workers: 2 } : {}) });
   try {
     for (const each of lists.optimizers) yield await attempt(each.name, () => optimizer(engine, folder, each));
     for (const each of lists.clipping) yield await attempt(each.name, () => clipping(engine, folder, each));

@@ -141,3 +141,13 @@ test('fewer samples than workers: one of them computes with all threads', async 
     await engine.close();
   }
 });
+
+test('workers that cannot be are refused, and so are workers of backends that have none', async () => {
+  for (const workers of [0, 1.5, 257, Number.NaN])
+    await assert.rejects(createEngine({ workers }), { name: 'UsageError', message: /whole number from 1 to 256/ });
+  for (const backend of ['wasm', 'webgpu'] as const)
+    await assert.rejects(createEngine({ backend, workers: 2 }), {
+      name: 'UsageError',
+      message: new RegExp(`on the cpu backend only; ${backend} computes it in one session`),
+    });
+});
