@@ -1,10 +1,11 @@
 import { JepaError, UsageError } from '../base/errors.js';
-import type { ImageDataset } from '../data/dataset.js';
+import type { Dataset, ImageDataset } from '../data/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { openSampleSplits, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
 import { npyVideoList } from '../hub/video-list-node.js';
 import type { Config } from '../train/config.js';
 import { isWorldSource, openEpisodeSplits, openWorldVideos } from '../train/episodes-node.js';
+import { notice } from './output.js';
 
 /** Most bytes of decoded images and frames that `data.cache` keeps. */
 const CACHE_BYTES = 64e9;
@@ -46,10 +47,16 @@ export function withSources(spec: SampleSpec): SampleSpec {
   return spec.kind === 'video' ? { ...resolved(spec), ...(spec.mix && { mix: spec.mix.map(resolved) }) } : spec;
 }
 
+/** Says what was left where samples were found. */
+export function tellNote({ note }: Dataset): void {
+  if (note !== undefined) notice(`! ${note}`);
+}
+
 /** The training and held-out samples that a configuration names. */
 export async function openConfiguredData(config: Config): Promise<SampleSplits> {
   const { data } = config;
   const splits = data.kind === 'episodes' ? await openEpisodeSplits(data) : await openSampleSplits(specOf(config));
+  tellNote(splits.train);
   for (const part of [splits.train, splits.test]) {
     const { channels } = part as ImageDataset;
     if (data.kind === 'image' && channels !== data.channels) {

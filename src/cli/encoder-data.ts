@@ -10,7 +10,7 @@ import type { ClipSampling } from '../data/video/sampling.js';
 import { latestCheckpoint, readCheckpointMeta } from '../train/checkpoint.js';
 import type { Config } from '../train/config.js';
 import type { FrozenEncoder } from '../train/frozen.js';
-import { openConfiguredData, specOf, withSources } from './data.js';
+import { openConfiguredData, specOf, tellNote, withSources } from './data.js';
 
 /** Which clips a published encoder sees. */
 export interface ClipOptions {
@@ -33,7 +33,11 @@ export async function dataFor(
   const run = runOf(path);
   const episodes = episodesOf(run, named);
   if (episodes) return openConfiguredData(episodes);
-  if (named !== undefined) return openSampleSplits(specFor(path, encoder, named, frameStep));
+  if (named !== undefined) {
+    const splits = await openSampleSplits(specFor(path, encoder, named, frameStep));
+    tellNote(splits.train);
+    return splits;
+  }
   if (run === undefined) throw new UsageError(`${path} does not say what it was trained on; name the data after it`);
   return openConfiguredData(readCheckpointMeta(run).config);
 }
@@ -116,5 +120,7 @@ export async function openFor(
   }
   if (along && spec.kind !== 'video')
     throw new UsageError(`--along is for videos; ${path} is an encoder of ${wordsOf({ modality: spec.kind }).many}`);
-  return openSamples({ ...spec, along }, split);
+  const samples = await openSamples({ ...spec, along }, split);
+  tellNote(samples);
+  return samples;
 }

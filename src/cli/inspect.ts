@@ -143,7 +143,7 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
     attributes: Object.keys(train.attributes ?? {}),
     read: opened.length,
     corrupt: { count: failures.length, first: failures.slice(0, 5) },
-    warnings: warning === undefined ? [] : [warning],
+    warnings: [train.note, warning].filter((line) => line !== undefined),
   };
 }
 

@@ -36,6 +36,8 @@ export interface Dataset<Sample = unknown> {
   read(index: number, random?: Random): Promise<Sample>;
   /** What a sample is called in messages and search results: a path, or `name[index]` by default. */
   nameOf?(index: number): string;
+  /** What else lay where it was found and was left, in one line that whoever opens it should tell. */
+  readonly note?: string;
   /** How a loader thread can open the same samples; without it they are read in the calling thread. */
   readonly source?: DatasetSource;
 }

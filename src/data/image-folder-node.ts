@@ -44,6 +44,11 @@ export function listImageFolder(root: string, options: FolderOptions = {}): Prom
   return listFolder(root, { one: 'image', extensions: IMAGE_EXTENSIONS }, options);
 }
 
+/** How many images a folder holds, at any depth. */
+export async function countImages(root: string): Promise<number> {
+  return (await filesBelow(root, { one: 'image', extensions: IMAGE_EXTENSIONS })).length;
+}
+
 /**
  * Lists the files of a kind in a folder, at any depth; names that start with a dot and other files are passed over. If all
  * lie in folders below `root`, the folders directly below it are the classes. Throws a `JepaError` for a folder without such

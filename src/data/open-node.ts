@@ -8,7 +8,7 @@ import { cacheKey } from './cache-node.js';
 import { parseCifar } from './cifar.js';
 import { type CacheOptions, checkIndex, type DecodeOptions, type ImageDataset, memoryDataset } from './dataset.js';
 import { idxDataset } from './idx.js';
-import { byCodePoint, listImageFolder } from './image-folder-node.js';
+import { byCodePoint, countImages, listImageFolder } from './image-folder-node.js';
 import { DECODE_DEFAULTS } from './image-format.js';
 import { openImageSource } from './sources-node.js';
 import { splitByHash } from './split.js';
@@ -76,23 +76,55 @@ async function find(spec: DatasetSpec, split: Split): Promise<ImageDataset | und
   if (info.isFile()) return split === 'train' ? openFile(spec) : undefined;
 
   const names = (await listNames(path)).sort(byCodePoint);
-  const shards = names.filter((name) => /\.(tar|tar\.gz|tgz)$/.test(name));
+  const packed = packedSet(path, names);
+  if (!packed) return openImageFolder(spec, names, split);
+  // What there is more of is what the folder is for: shards with a preview beside them, or images with an archive.
+  const { files, called } = packed;
+  const images = files.length === 0 ? 0 : await countImages(path);
+  const isFolder = images > files.length;
+  const dataset = await (isFolder ? openImageFolder(spec, names, split) : packed.open(spec, names, split));
+  if (!dataset || images === 0) return dataset;
+  const [one, left] = [files.length === 1, join(path, files[0])];
+  const [packs, pictures] = [counted(files.length, called), counted(images, 'image')];
+  const note = isFolder
+    ? `${path}: took ${pictures} and left ${packs}, ${files[0]}${one ? '' : ', ...'} (to take ${one ? 'it' : 'one'}, give the path ${left})`
+    : `${path}: took ${packs} and left ${pictures} in the same folder (to take images, put them into a folder of their own)`;
+  return { ...dataset, note };
+}
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
+
+/** A data set that is packed into files of a folder. */
+interface PackedSet {
+  /** The files that show it, directly in the folder; none where a folder has the name of a known set. */
+  readonly files: readonly string[];
+  /** What one of them is called in messages. */
+  readonly called: string;
+  readonly open: (spec: DatasetSpec, names: readonly string[], split: Split) => Promise<ImageDataset | undefined>;
+}
+
+function packedSet(path: string, names: readonly string[]): PackedSet | undefined {
+  const shards = names.filter((name) => SHARD.test(name));
   if (shards.length > 0) {
-    const parts = shardsOfSplit(shards, split);
-    return (
-      parts &&
-      openShards(
-        parts.map((name) => join(path, name)),
-        spec,
-      )
-    );
+    const open: PackedSet['open'] = async (spec, _, split) => {
+      const parts = shardsOfSplit(shards, split)?.map((name) => join(path, name));
+      return parts && openShards(parts, spec);
+    };
+    return { files: shards, called: '.tar file', open };
   }
-  if (names.some((name) => IDX_IMAGES.test(name))) return openIdxFolder(path, names, split);
+  const idx = names.filter((name) => IDX_IMAGES.test(name));
+  if (idx.length > 0)
+    return { files: idx, called: 'IDX file', open: (_, all, split) => openIdxFolder(path, all, split) };
   const cifar = findCifar(path, names);
-  if (cifar) return openCifar(cifar.folder, cifar.classes, split);
-  if (names.includes('stl10_binary')) return openStl10(join(path, 'stl10_binary'), split);
-  if (names.includes('train_X.bin')) return openStl10(path, split);
-  return openImageFolder(spec, names, split);
+  if (cifar) {
+    const files = cifar.folder === path ? names.filter((name) => name.endsWith('.bin')) : [];
+    return { files, called: '.bin file', open: (_, __, split) => openCifar(cifar.folder, cifar.classes, split) };
+  }
+  if (names.includes('stl10_binary'))
+    return { files: [], called: '', open: (_, __, split) => openStl10(join(path, 'stl10_binary'), split) };
+  if (!names.includes('train_X.bin')) return undefined;
+  const files = names.filter((name) => name.endsWith('.bin'));
+  return { files, called: '.bin file', open: (_, __, split) => openStl10(path, split) };
 }
 
 const listNames = (folder: string) =>
@@ -123,7 +155,7 @@ function cacheOf(spec: DatasetSpec): CacheOptions | undefined {
 async function openFile(spec: DatasetSpec): Promise<ImageDataset> {
   const { path } = spec;
   const name = basename(path);
-  if (/\.(tar|tar\.gz|tgz)$/.test(name)) return openShards([path], spec);
+  if (SHARD.test(name)) return openShards([path], spec);
   const names = await listNames(dirname(path));
   if (IDX_IMAGES.test(name)) return openIdx(dirname(path), name, names);
   throw new JepaError(
@@ -132,6 +164,8 @@ async function openFile(spec: DatasetSpec): Promise<ImageDataset> {
 }
 
 // --- WebDataset -----------------------------------------------------------------------------------------------------
+
+const SHARD = /\.(tar|tar\.gz|tgz)$/;
 
 function openShards(paths: readonly string[], spec: DatasetSpec): Promise<ImageDataset> {
   return openWebDataset(paths, decodeOptions(spec), cacheOf(spec));

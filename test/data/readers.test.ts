@@ -228,6 +228,34 @@ describe('WebDataset', () => {
     }
   });
 
+  it('a folder of images with an archive in it is one of images, one of shards with a preview one of shards', async () => {
+    const shard = join(fixtures, 'webdataset/basic-000000.tar');
+    const { length } = await openDataset(shard);
+    const path = folder('mixed');
+    const image = Buffer.concat([Buffer.from('P6 2 2 255\n'), new Uint8Array(12)]);
+    mkdirSync(join(path, 'inner'));
+    cpSync(shard, join(path, 'old.tar'));
+    writeFileSync(join(path, 'one.ppm'), image);
+    const shards = await openDataset(path);
+    assert.equal(shards.length, length);
+    assert.match(shards.note ?? '', /took 1 \.tar file and left 1 image in the same folder/);
+    for (const name of ['two.ppm', 'inner/three.ppm']) writeFileSync(join(path, name), image);
+    const images = await openDataset(path);
+    assert.equal(images.length, 3);
+    assert.match(
+      images.note ?? '',
+      /took 3 images and left 1 \.tar file, old\.tar \(to take it, give the path .*old\.tar\)/,
+    );
+    rmSync(join(path, 'old.tar'));
+    // What other programs write may have the name of a known data set, too.
+    writeFileSync(join(path, 'train.bin'), 'a state');
+    const beside = await openDataset(path);
+    assert.equal(beside.length, 3);
+    assert.match(beside.note ?? '', /left 1 \.bin file, train\.bin/);
+    rmSync(join(path, 'train.bin'));
+    assert.equal((await openDataset(path)).note, undefined);
+  });
+
   it('opens as images with labels, from a shard, a folder, a pattern, and gzipped', async () => {
     const shard = join(fixtures, 'webdataset/basic-000000.tar');
     const samples = casesOf('webdataset', 'good')[0].expect.samples as { cls: number; fields: { jpg: string } }[];
