@@ -63,9 +63,8 @@ export function saveCheckpoint(folder: string, { meta, weights, slots, memory }:
 
 /** The newest complete checkpoint of a folder; undefined where there is none. */
 export function latestCheckpoint(folder: string): number | undefined {
-  if (!fs.existsSync(folder)) return undefined;
-  const steps = fs
-    .readdirSync(folder)
+  if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  const steps = withFileErrors('list', folder, () => fs.readdirSync(folder))
     .flatMap((file) => /^state-(\d+)\.json$/.exec(file)?.[1] ?? [])
     .filter((step) => fs.existsSync(join(folder, `state-${step}.safetensors`)))
     .map(Number);
@@ -79,12 +78,16 @@ export function readCheckpointMeta(folder: string): CheckpointMeta {
     throw new JepaError(`${folder}: there is no checkpoint (looked for state-<step>.json and .safetensors)`);
   const path = `${join(folder, name(step))}.json`;
   const text = withFileErrors('read', path, () => fs.readFileSync(path, 'utf8'));
+  const damaged = (what: string): never => {
+    throw new JepaError(`${path}: ${what} (damaged?); remove it to go back to an earlier checkpoint`);
+  };
   let meta: CheckpointMeta;
   try {
     meta = JSON.parse(text) as CheckpointMeta;
   } catch {
-    throw new JepaError(`${path}: it is not JSON (damaged?); remove it to go back to an earlier checkpoint`);
+    return damaged('it is not JSON');
   }
+  if (meta?.format === undefined || meta.config === undefined) return damaged('it is no checkpoint');
   if (meta.format !== 1)
     throw new JepaError(`${path}: checkpoint format ${meta.format} is not known; use the version that wrote it`);
   // Runs of before the first modality beside images know nothing of kinds of data.
