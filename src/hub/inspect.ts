@@ -4,6 +4,7 @@ import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { OFFICIAL_LICENCE } from './encoder-files.js';
 import { fileSource } from './files.js';
+import { openHdf5 } from './hdf5-node.js';
 import { parseJsonl } from './jsonl.js';
 import { type NpyFile, openNpy, openNpz } from './npy.js';
 import { openOnnx } from './onnx.js';
@@ -29,6 +30,7 @@ export interface Inspection {
     | 'pytorch'
     | 'npy'
     | 'npz'
+    | 'hdf5'
     | 'parquet'
     | 'onnx'
     | 'tensorboard'
@@ -70,7 +72,7 @@ async function inspectOne(path: string, bytes: number): Promise<Inspection> {
     const describe = recognise(source);
     if (!describe) {
       throw new JepaError(
-        `${path}: not a file that can be inspected; known are safetensors, PyTorch, NumPy (.npy, .npz), Parquet, ONNX, TensorBoard, JSON and JSON Lines`,
+        `${path}: not a file that can be inspected; known are safetensors, PyTorch, NumPy (.npy, .npz), HDF5, Parquet, ONNX, TensorBoard, JSON and JSON Lines`,
       );
     }
     const { warnings = [], ...description } = await describe(source);
@@ -91,6 +93,7 @@ function recognise(source: ByteSource): Describe | undefined {
   if (text.startsWith('\x93NUMPY')) return (file) => inspectArrays('npy', new Map([['array', openNpy(file)]]));
   if (text.startsWith('PAR1')) return inspectParquet;
   if (text.startsWith('PK')) return inspectZip;
+  if (text.startsWith('\x89HDF') || /\.(h5|hdf5)$/.test(name)) return inspectHdf5;
   if (text.startsWith('\x80\x02\x8a\x0a')) return inspectTorch;
   if (name.endsWith('.onnx')) return (file) => inspectOnnx(file.name);
   if (name.endsWith('.json')) return inspectJson;
@@ -132,6 +135,27 @@ function inspectZip(source: ByteSource): Description {
       warnings: [`${others.length} members are no arrays: ${others.slice(0, 5).join(', ')}`],
     }),
   };
+}
+
+async function inspectHdf5({ name }: ByteSource): Promise<Description> {
+  const file = await openHdf5(name);
+  try {
+    const attributes = Array.from(file.attributes.get('') ?? [], ([key, value]): [string, unknown] => [
+      key,
+      typeof value === 'bigint' ? String(value) : value,
+    ]);
+    const { others } = file;
+    return {
+      kind: 'hdf5',
+      ...listTensors(file.datasets),
+      ...(attributes.length > 0 && { metadata: Object.fromEntries(attributes) }),
+      ...(others.length > 0 && {
+        warnings: [`${others.length} items are no arrays of numbers: ${others.slice(0, 5).join(', ')}`],
+      }),
+    };
+  } finally {
+    file.close();
+  }
 }
 
 function inspectArrays(kind: 'npy' | 'npz', arrays: ReadonlyMap<string, NpyFile>): Description {

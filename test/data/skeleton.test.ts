@@ -192,7 +192,8 @@ test('NTU files: people who move come first, gaps hold the last pose; folders gi
   assert.deepEqual([...(dataset.attributes?.performer ?? [])], [3, 3]);
   const read = await dataset.read(1);
   assert.equal(read.frames * read.bodies * 75, read.data.length);
-  await assert.rejects(ntuFolder(join(folder, 'none')), /cannot be listed/);
+  assert.deepEqual(await (await ntuFolder(join(folder, golden))).read(0), read);
+  await assert.rejects(ntuFolder(join(folder, 'none')), /cannot open .*none: it does not exist; check the path/);
 });
 
 test('stick figures: the same for a seed, balanced, of rigid bones', async () => {

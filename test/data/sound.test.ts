@@ -102,6 +102,13 @@ describe('folders of recordings', () => {
     assert.deepEqual((await soundFolder(folder, { labels: 'none', sampleRate: 16000 })).sampleRate, 16000);
   });
 
+  it('one recording is a set of one', async () => {
+    const data = await soundFolder(join(folder, 'low', 'a.wav'));
+    assert.deepEqual([data.length, data.sampleRate, data.labels], [1, 8000, undefined]);
+    assert.deepEqual(await data.read(0), values);
+    await assert.rejects(soundFolder(join(folder, 'none.wav')), jepaError(/cannot open .*none\.wav: it does not exist/));
+  });
+
   it('are read in part', async () => {
     const data = await soundFolder(folder, { seconds: 0.05 });
     assert.deepEqual(await data.read(0), values.subarray(0, 400));

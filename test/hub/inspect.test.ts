@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { zipSync } from 'fflate';
 import { JepaError } from '../../src/base/errors.js';
 import { float32 } from '../../src/base/tensor.js';
+import { writeEpisodes } from '../../src/hub/episodes-node.js';
 import { type Inspection, inspectFile } from '../../src/hub/inspect.js';
 import { embeddingsParquet } from '../../src/hub/parquet.js';
 import { fixtures, formatCase, golden } from './cases.js';
@@ -66,6 +67,19 @@ test('NumPy files and archives', async () => {
   assert.match(archive.warnings[0], /1 members are no arrays/);
   const text = await inspect(join(fixtures, 'npy/unicode.npy'));
   assert.deepEqual(text.tensors, [{ name: 'array', dtype: '<U5', shape: [2, 2] }]);
+});
+
+test('HDF5', async () => {
+  const path = join(folder, 'episodes.h5');
+  const action = float32([3, 2], new Float32Array(6));
+  await writeEpisodes(path, { lengths: [3], offsets: [0], columns: new Map([['action', action]]) });
+  const found = await inspect(path);
+  assert.deepEqual([found.kind, found.metadata], ['hdf5', { producer: 'jepa' }]);
+  assert.deepEqual(tensorOf(found, 'action'), { name: 'action', dtype: 'F32', shape: [3, 2] });
+  assert.deepEqual(tensorOf(found, 'ep_len'), { name: 'ep_len', dtype: 'I32', shape: [1] });
+  const noise = join(folder, 'noise.h5');
+  writeFileSync(noise, 'noise');
+  await assert.rejects(inspectFile(noise), { name: 'JepaError', message: /noise\.h5: not an HDF5 file/ });
 });
 
 test('Parquet, logs and events', async () => {

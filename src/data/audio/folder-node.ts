@@ -1,9 +1,9 @@
-import { type FileHandle, open as openFile } from 'node:fs/promises';
+import { type FileHandle, open as openFile, stat } from 'node:fs/promises';
 import { fileError } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import { checkIndex, type SampleReader } from '../dataset.js';
-import { type FolderOptions, listFolder } from '../image-folder-node.js';
+import { type FolderListing, type FolderOptions, listFolder } from '../image-folder-node.js';
 import type { SoundDataset } from './dataset.js';
 import { decodeSound } from './ffmpeg-node.js';
 import { resampler } from './resample.js';
@@ -30,11 +30,14 @@ const MAX_SECONDS = 600;
 const USUAL_RATE = 16000;
 
 /**
- * The recordings in a folder and those below it; class folders as for images. Their rate is that of the first one if it is a WAV
+ * The recordings in a folder and those below it, or a single one; class folders as for images. Their rate is that of the first one if it is a WAV
  * file, else 16000 Hz, unless `sampleRate` says otherwise; channels are averaged. WAV files are read here, others by ffmpeg.
  */
 export async function soundFolder(folder: string, options: SoundFolderOptions = {}): Promise<SoundDataset> {
-  const { paths, ...classes } = await listFolder(folder, { one: 'recording', extensions: SOUND_EXTENSIONS }, options);
+  const info = await stat(folder).catch((error) => Promise.reject(fileError('open', folder, error)));
+  const { paths, ...classes }: FolderListing = info.isDirectory()
+    ? await listFolder(folder, { one: 'recording', extensions: SOUND_EXTENSIONS }, options)
+    : { paths: [folder] };
   const { seconds, maxSeconds } = options;
   const sampleRate = options.sampleRate ?? (isWav(paths[0]) ? await rateOf(paths[0]) : USUAL_RATE);
   const reading: SoundReading = { sampleRate, seconds, maxSeconds };

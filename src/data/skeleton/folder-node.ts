@@ -1,18 +1,15 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileError } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import { checkIndex, type SampleReader } from '../dataset.js';
 import { ntuDatasetLabels, readNtuClip, type SkeletonClip, type SkeletonDataset } from './dataset.js';
 import { NTU_LAYOUT } from './layout.js';
 
-/** The `.skeleton` files of NTU RGB+D in a folder and those below it. Classes are the actions of their names. */
+/** The `.skeleton` files of NTU RGB+D in a folder and those below it, or a single one. Classes are the actions of their names. */
 export async function ntuFolder(folder: string): Promise<SkeletonDataset> {
-  const entries = await readdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
-    throw new JepaError(`${folder}: cannot be listed (${error.code ?? error.message})`);
-  });
-  const files = entries.filter((entry) => entry.endsWith('.skeleton')).sort();
-  if (files.length === 0) throw new JepaError(`${folder}: there are no .skeleton files in it`);
-  const paths = files.map((file) => join(folder, file));
+  const info = await stat(folder).catch((error) => Promise.reject(fileError('open', folder, error)));
+  const paths = info.isDirectory() ? await listed(folder) : [folder];
   return {
     name: folder,
     modality: 'skeleton',
@@ -28,11 +25,17 @@ export async function ntuFolder(folder: string): Promise<SkeletonDataset> {
   };
 }
 
+async function listed(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true }).catch((error) =>
+    Promise.reject(fileError('list', folder, error)),
+  );
+  const files = entries.filter((entry) => entry.endsWith('.skeleton')).sort();
+  if (files.length === 0) throw new JepaError(`${folder}: there are no .skeleton files in it`);
+  return files.map((file) => join(folder, file));
+}
+
 async function readClip(path: string): Promise<SkeletonClip> {
-  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-    throw new JepaError(`${path}: cannot be read (${error.code ?? error.message})`);
-  });
-  return readNtuClip(bytes, path);
+  return readNtuClip(await readFile(path).catch((error) => Promise.reject(fileError('read', path, error))), path);
 }
 
 /** For loader threads (`SourceModule`). */
