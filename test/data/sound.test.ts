@@ -106,7 +106,10 @@ describe('folders of recordings', () => {
     const data = await soundFolder(join(folder, 'low', 'a.wav'));
     assert.deepEqual([data.length, data.sampleRate, data.labels], [1, 8000, undefined]);
     assert.deepEqual(await data.read(0), values);
-    await assert.rejects(soundFolder(join(folder, 'none.wav')), jepaError(/cannot open .*none\.wav: it does not exist/));
+    await assert.rejects(
+      soundFolder(join(folder, 'none.wav')),
+      jepaError(/cannot open .*none\.wav: it does not exist/),
+    );
   });
 
   it('are read in part', async () => {
