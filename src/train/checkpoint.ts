@@ -63,7 +63,7 @@ export function saveCheckpoint(folder: string, { meta, weights, slots, memory }:
 
 /** The newest complete checkpoint of a folder; undefined where there is none. */
 export function latestCheckpoint(folder: string): number | undefined {
-  if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  if (!fs.existsSync(folder) || !fs.statSync(folder).isDirectory()) return undefined;
   const steps = withFileErrors('list', folder, () => fs.readdirSync(folder))
     .flatMap((file) => /^state-(\d+)\.json$/.exec(file)?.[1] ?? [])
     .filter((step) => fs.existsSync(join(folder, `state-${step}.safetensors`)))
