@@ -1,3 +1,4 @@
+import { evenly } from '../base/evenly.js';
 import type { RawImage } from '../data/dataset.js';
 import { formatDuration, formatFixed, formatNumber } from '../report/format.js';
 import type {
@@ -149,7 +150,7 @@ function drawn(
   shown: number,
 ): DrawnEpisode[] {
   const { place } = world;
-  const kept = evenly(remembered, THOUGHTS);
+  const kept = Array.from(evenly(remembered.length, THOUGHTS), (i) => remembered[i]);
   const order = Array.from(episodes.slice(0, shown).keys()).sort(
     (a, b) => Number(episodes[a].success) - Number(episodes[b].success) || a - b,
   );
@@ -224,12 +225,6 @@ function goalState(world: World, episode: PlayedEpisode): Float64Array {
 
 const pathOf = (world: World, place: NonNullable<World['place']>, episode: PlayedEpisode, steps: number): DrawnPath =>
   Array.from({ length: steps + 1 }, (_, step) => place(stateAt(world, episode, step)));
-
-const evenly = <T>(all: readonly T[], most: number): T[] =>
-  Array.from(
-    { length: Math.min(most, all.length) },
-    (_, i) => all[Math.floor((i * all.length) / Math.min(most, all.length))],
-  );
 
 function pictureOf(world: World, state: Float64Array, factors: Float64Array): RawImage {
   const [channels, height, width] = world.picture;

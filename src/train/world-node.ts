@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { JepaError, UsageError } from '../base/errors.js';
 import type { Scaling } from '../data/episodes/scaling.js';
-import { modulesOf } from '../methods/method.js';
 import { type AcMethod, isActionConditioned } from '../methods/vjepa2-ac.js';
 import type { Engine } from '../runtime/index.js';
 import { acOutline, acStates, learnPoses } from '../world/ac-states.js';
@@ -21,6 +20,7 @@ import { buildMethod, scalingOf } from './build.js';
 import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
 import type { Config } from './config.js';
 import type { DataFacts } from './facts.js';
+import { installMethod } from './frozen.js';
 
 /** A trained model that actions are planned with, opened from the folder of its run. */
 export interface WorldRun {
@@ -60,8 +60,7 @@ export function openWorldRun(path: string): WorldRun {
     scaling,
     async open(engine, env) {
       const model = isWorldModel(method) ? worldModelStates(method) : await knowingPoses(method, facts, env);
-      const parameters = modulesOf(method).flatMap(({ tensors }) => [...tensors.values()]);
-      return openLatentWorld(engine, await engine.createState(parameters, weights), model, scaling);
+      return openLatentWorld(engine, await installMethod(engine, method, weights), model, scaling);
     },
   };
 }
