@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { UsageError } from '../base/errors.js';
 import { latestCheckpoint } from '../train/checkpoint.js';
 import { finishRun } from './finish.js';
 import { notice } from './output.js';
@@ -31,9 +32,13 @@ export async function quickstart(
   if (run) await finishRun(run, { probe: true, json });
 }
 
-/** Removes what an earlier run wrote; a folder that is none is left to the checks of the new run. */
+/** Removes what an earlier run wrote. Throws a `UsageError` for a folder that holds something else. */
 function removeRun(folder: string): void {
   const names = namesIn(folder);
-  if (latestCheckpoint(join(folder, 'checkpoint')) === undefined && !isBegunRun(names)) return;
+  if (names.length === 0) return;
+  if (latestCheckpoint(join(folder, 'checkpoint')) === undefined && !isBegunRun(names))
+    throw new UsageError(
+      `${folder} is no run of this program (it holds ${names[0]}); choose another folder with --out`,
+    );
   for (const name of names.filter((one) => RUN_FILES.test(one))) rmSync(join(folder, name), { recursive: true });
 }

@@ -178,7 +178,7 @@ test('damaged images are named, and do not keep a run from its report', async ()
 });
 
 test('the same in WebAssembly, with the whole report', async () => {
-  const settings = ['train.steps=2', 'train.backend=wasm'];
+  const settings = ['train.steps=2', 'train.backend=wasm', 'train.workers=null'];
   const { code, stderr } = await jepa('train', 'tiny.yaml', ...settings, '--out', 'runs/wasm');
   assert.equal(code, 0, stderr);
   const page = readFileSync(join(folder, 'runs/wasm/report.html'), 'utf8');

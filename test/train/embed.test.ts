@@ -151,7 +151,10 @@ describe('search', () => {
     await assert.rejects(search({ encoder, index, like: join(images, 'cat', '2b.png'), engine }), /2b\.png/);
     await assert.rejects(search({ encoder, index, like: 8, engine }), /no row 8, rows are 0 to 7/);
     rmSync(join(folder, 'all.npy.json'));
-    await assert.rejects(openEmbeddings(join(folder, 'all.npy')), /all\.json.*is missing; embed the images again/);
+    await assert.rejects(
+      openEmbeddings(join(folder, 'all.npy')),
+      /all\.npy\.json, which .* is missing; embed the images again/,
+    );
   });
 
   it('keeps embeddings of a folder until an image changes', async () => {
