@@ -82,3 +82,25 @@ export function checkRunFolder(folder: string, config: string): void {
       `${folder} is no run of this program, and its ${foreign} would be written over; choose another folder with --out`,
     );
 }
+
+/** What a plan writes. */
+const PLAN_FILES = /^(result\.json|report\.html|episodes\.(gif|mp4))$/;
+
+/** Checks that a plan replaces nothing but what an earlier one left. Throws a `UsageError` that names the file otherwise. */
+export function checkPlanFolder(folder: string): void {
+  const foreign = namesIn(folder).find((name) => PLAN_FILES.test(name));
+  if (foreign === undefined || isPlanResult(join(folder, 'result.json'))) return;
+  throw new UsageError(
+    `${folder} holds no earlier plan, and its ${foreign} would be written over; choose another folder with --out`,
+  );
+}
+
+function isPlanResult(path: string): boolean {
+  if (!statOf(path)?.isFile()) return false;
+  try {
+    const result: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    return typeof result === 'object' && result !== null && 'planner' in result && 'floors' in result;
+  } catch {
+    return false;
+  }
+}

@@ -37,6 +37,7 @@ import {
 import { factorsOf, usage } from './collect.js';
 import { catchInterrupts } from './interrupt.js';
 import { notice, print, printJson, stages } from './output.js';
+import { checkPlanFolder } from './outputs.js';
 import { writeFilm } from './plan-film.js';
 import { filmOf, planReport, type Remembered } from './plan-report.js';
 import { planText } from './plan-text.js';
@@ -128,6 +129,7 @@ export async function plan(path: string, options: PlanCommandOptions): Promise<v
     );
   const alone = openBatch(world, { count: 1, seed, factors });
   const out = options.out ?? join(path, `plan-${env}`);
+  checkPlanFolder(out);
   const made = withFileErrors('create', out, () => mkdirSync(out, { recursive: true }));
   let written = false;
   const started = performance.now();

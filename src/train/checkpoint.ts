@@ -79,7 +79,7 @@ export function readCheckpointMeta(folder: string): CheckpointMeta {
   const path = `${join(folder, name(step))}.json`;
   const text = withFileErrors('read', path, () => fs.readFileSync(path, 'utf8'));
   const damaged = (what: string): never => {
-    throw new JepaError(`${path}: ${what} (damaged?); remove it to go back to an earlier checkpoint`);
+    throw new JepaError(`${path}: ${what} (damaged?); put back a copy of this folder, or remove it and train again`);
   };
   let meta: CheckpointMeta;
   try {

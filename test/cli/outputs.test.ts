@@ -5,7 +5,13 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { JepaError } from '../../src/base/errors.js';
 import { float32 } from '../../src/base/tensor.js';
-import { checkModelFolder, checkOnnxOutput, checkOutputs, checkRunFolder } from '../../src/cli/outputs.js';
+import {
+  checkModelFolder,
+  checkOnnxOutput,
+  checkOutputs,
+  checkPlanFolder,
+  checkRunFolder,
+} from '../../src/cli/outputs.js';
 import { encodeModel } from '../../src/graph/onnx.js';
 import { writeEpisodes } from '../../src/hub/episodes-node.js';
 import { encodeNpz } from '../../src/hub/npy.js';
@@ -111,4 +117,18 @@ test('a run replaces what a run left, and no settings of a person', () => {
       message: new RegExp(`is no run of this program, and its ${name} would be written over`),
     });
   assert.throws(() => checkRunFolder(join(folderOf({ file: '' }), 'file'), config), JepaError);
+});
+
+test('a plan replaces an earlier one, and no other results or reports', () => {
+  type Files = Readonly<Record<string, string>>;
+  const earlier: Files = { 'result.json': '{ "planner": "cem", "floors": {} }', 'report.html': '' };
+  const harmless: readonly Files[] = [{}, earlier, { 'notes.txt': 'mine' }];
+  const foreign: readonly Files[] = [
+    { 'report.html': 'mine' },
+    { 'result.json': '{ "probe": {} }' },
+    { 'result.json': 'null' },
+  ];
+  for (const files of harmless) checkPlanFolder(folderOf(files));
+  for (const files of foreign)
+    assert.throws(() => checkPlanFolder(folderOf(files)), /holds no earlier plan, and its (report\.html|result\.json)/);
 });
