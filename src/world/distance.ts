@@ -1,6 +1,6 @@
-import { add, div, mul, relu, softplus, square, sub } from '../graph/ops/elementwise.js';
+import { add, div, mul, relu, softplus, square, sub, zeros } from '../graph/ops/elementwise.js';
 import { concat, expandDims, narrow, reshape } from '../graph/ops/move.js';
-import { max, mean } from '../graph/ops/reduce.js';
+import { cumsum, max, mean } from '../graph/ops/reduce.js';
 import type { Tensor } from '../graph/tensor.js';
 import { reluStack, reluStackSpec } from '../nn/stacks.js';
 import type { ModuleSpec, Weights } from '../nn/weights.js';
@@ -42,6 +42,21 @@ export function potentialsOf(
 
 /** Steps from one state to another by their potentials, [..., groups, potentials] each (which broadcast): [...]. */
 export const stepsBetween = (from: Tensor, to: Tensor): Tensor => mean(max(relu(sub(from, to)), -1), -1);
+
+/**
+ * Steps that an imagined path skipped until each of its times, [..., times], by potentials [..., times, groups, potentials] with times
+ * at `axis`. In `span` steps nothing comes farther than `span` steps: what a model imagines beyond, through a wall that it overlooked,
+ * is owed from then on, so that plans do not win by the model's mistakes. Overlapping spans share what they skip.
+ */
+export function stepsSkipped(path: Tensor, axis: number, span: number): Tensor {
+  const times = path.shape[axis] as number;
+  const length = Math.min(span, times - 1);
+  const part = (from: number, count: number): Tensor => narrow(path, axis, from, count);
+  const covered = stepsBetween(part(0, times - length), part(length, times - length));
+  const owed = mul(cumsum(relu(sub(covered, length)), axis), 1 / length);
+  const before = zeros(owed.shape.toSpliced(axis, 1, length));
+  return concat([before, owed], axis);
+}
 
 /** How sharply the push ends at the horizon, and the unit of errors: shares of the horizon. */
 const UNIT = 0.1;

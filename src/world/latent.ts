@@ -3,10 +3,11 @@ import { float32, type HostTensor, sizeOf } from '../base/tensor.js';
 import { OBSERVATIONS } from '../data/episodes/preparation.js';
 import { type Scaling, scale } from '../data/episodes/scaling.js';
 import type { Samples } from '../eval/samples.js';
+import { add } from '../graph/ops/elementwise.js';
 import { expandDims, reshape } from '../graph/ops/move.js';
 import { input, type Tensor } from '../graph/tensor.js';
 import type { Engine, Program, State } from '../runtime/index.js';
-import { potentialsOf, stepsBetween } from './distance.js';
+import { potentialsOf, stepsBetween, stepsSkipped } from './distance.js';
 import type { Batch } from './envs/world.js';
 import { observeStates } from './episodes.js';
 import { goalDistances, overTime, type PathModel, pathsBySteps } from './planning/objectives.js';
@@ -232,8 +233,8 @@ export function worldModelStates(method: WorldModelMethod): LatentModel {
         );
       const potentials = (states: Tensor): Tensor => potentialsOf(states, head.weights, learned);
       return (path, goal) => {
-        const judged = time === 'last' ? lastOf(path) : path;
-        return overTime(stepsBetween(potentials(judged), potentials(goal)), 2, time);
+        const along = potentials(path);
+        return overTime(add(stepsBetween(along, potentials(goal)), stepsSkipped(along, 2, config.steps)), 2, time);
       };
     },
     features: ({ shape, data }) => {
@@ -248,9 +249,3 @@ export const planningModel = (model: LatentModel, objective: Objective): Plannin
   ...model,
   cost: model.cost(objective),
 });
-
-/** The last state of paths [envs, samples, times, width], times of 1. */
-function lastOf(path: Tensor): Tensor {
-  const [envs, samples, , width] = path.shape;
-  return reshape(overTime(path, 2, 'last'), [envs, samples, 1, width]);
-}

@@ -26,6 +26,7 @@ import {
   distanceSpec,
   potentialsOf,
   stepsBetween,
+  stepsSkipped,
 } from '../../src/world/distance.js';
 import { worldCalled } from '../../src/world/envs/index.js';
 import { worldEpisodes } from '../../src/world/episodes.js';
@@ -376,6 +377,21 @@ describe('a learned distance', () => {
     const falls = named.own.flatMap((from) => named.elsewhere.map((to) => Math.max(0, from - to)));
     const push = falls.reduce((sum, fall) => sum + (0.1 * Math.log1p(Math.exp((100 - fall) / 10))) / falls.length, 0);
     assert.ok(Math.abs(Number(outputs.loss.data[0]) - push - bounds) < 1e-5);
+  });
+
+  it('imagined paths owe the steps that they skip', async () => {
+    // One potential: falls of 1 a step, one of 9 in the middle, and rises, which are free.
+    const heights = [20, 19, 18, 9, 8, 9, 10];
+    const path = input('path', ['batch', heights.length, 1, 1]);
+    const program = await engine.compile(
+      { name: 'skipped', outputs: { two: stepsSkipped(path, 1, 2), all: stepsSkipped(path, 1, 100) } },
+      await engine.createState([]),
+    );
+    const { outputs } = await program.run({ path: float32([1, heights.length, 1, 1], heights) });
+    await program.close();
+    // Falls in two steps: 2, 10, 10, 0, 0; half of what is above 2 is owed from their ends on. In all six steps: 10.
+    assert.deepEqual([...outputs.two.data], [0, 0, 0, 4, 8, 8, 8]);
+    assert.deepEqual([...outputs.all.data], [0, 0, 0, 0, 0, 0, Math.fround(4 / 6)]);
   });
 
   it('finds the way round a wall from walks that stray', async () => {
