@@ -1,6 +1,8 @@
 import { infoNce } from '../energy/infonce.js';
-import { add, mul } from '../graph/ops/elementwise.js';
-import { narrow, squeeze } from '../graph/ops/move.js';
+import { varianceTerm } from '../energy/vicreg.js';
+import { add, mul, sub } from '../graph/ops/elementwise.js';
+import { narrow, reshape, squeeze } from '../graph/ops/move.js';
+import { mean } from '../graph/ops/reduce.js';
 import type { Tensor } from '../graph/tensor.js';
 import { dense, denseSpec } from '../nn/stacks.js';
 import { type ModuleSpec, under, type Weights } from '../nn/weights.js';
@@ -24,4 +26,16 @@ export function sceneLoss(own: Tensor, elsewhere: Tensor, w: Weights): Tensor {
   const at = (x: Tensor, moment: number): Tensor => squeeze(narrow(x, 1, moment, 1), 1); // [batch, PROJECTED]
   const each = Array.from({ length: moments }, (_, m) => infoNce(at(a, m), at(b, m)));
   return mul(each.reduce(add), 1 / moments);
+}
+
+/** Least deviation that each number of states keeps within an instance of the world; overall it is 1. */
+const WITHIN = 0.7;
+
+/**
+ * Variance term (VICReg's hinge) of states about their mean in each instance, from moments [batch, moments, width] of one instance
+ * each. Without it what stays, which is easy to predict, comes to be all that states tell.
+ */
+export function varianceWithin(moments: Tensor): Tensor {
+  const rows = reshape(sub(moments, mean(moments, 1, true)), [-1, moments.shape[2]]);
+  return varianceTerm(rows, { margin: WITHIN });
 }

@@ -21,7 +21,7 @@ import { type Module, type ModuleSpec, makeModule, type ParameterSpec, under, ty
 import { type DistanceConfig, distanceLoss, distanceSpec, potentialsOf } from './distance.js';
 import { actionRegularizer } from './losses.js';
 import type { StepModel } from './planning/objectives.js';
-import { sceneLoss, sceneSpec } from './scene.js';
+import { sceneLoss, sceneSpec, varianceWithin } from './scene.js';
 import {
   type StatesCost,
   type StatesPredictor,
@@ -72,7 +72,7 @@ export interface WorldModelTerms {
   readonly straightening: number;
   /** States are normally distributed. */
   readonly sigreg: number;
-  /** States know what stays in an instance of the world. */
+  /** States know what stays in an instance of the world; `variance` then weighs what varies within one, too. */
   readonly scene: number;
 }
 
@@ -354,6 +354,8 @@ export function worldModel(
         return sceneLoss(own, elsewhere, weights);
       });
       parts.push(mul(named.scene, terms.scene));
+      named.within = scope('scene', () => varianceWithin(seen));
+      parts.push(mul(named.within, terms.variance));
     }
   }
   const along = (x: Tensor): Tensor => transpose(reshape(x, x.shape.slice(0, 3)), [0, 2, 1]);

@@ -33,7 +33,7 @@ import { worldEpisodes } from '../../src/world/episodes.js';
 import { probeStates, rolloutErrors } from '../../src/world/measure.js';
 import { normLimit } from '../../src/world/planning/sampling.js';
 import { behaviourActor, planningActor, play, successOf } from '../../src/world/play.js';
-import { sceneLoss, sceneSpec } from '../../src/world/scene.js';
+import { sceneLoss, sceneSpec, varianceWithin } from '../../src/world/scene.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'jepa-world-model-'));
 let engine: Engine;
@@ -538,5 +538,18 @@ describe('what stays in a world', () => {
       Math.abs(Number(outputs.loss.data[0]) - expected) < 1e-4 * expected,
       `${outputs.loss.data[0]}, ${expected}`,
     );
+  });
+
+  it('is not all that varies', async () => {
+    // Two instances far from each other; about their means the first number deviates by 0.1, the second by 2.
+    const values = [5, 1, 5.2, 5, -3, 9, -2.8, 13];
+    const program = await engine.compile(
+      { name: 'within', outputs: { loss: varianceWithin(input('moments', ['batch', 2, 2])) } },
+      await engine.createState([]),
+    );
+    const { outputs } = await program.run({ moments: float32([2, 2, 2], values) });
+    await program.close();
+    const deviation = Math.sqrt((4 * 0.1 ** 2) / 3 + 1e-4);
+    assert.ok(Math.abs(Number(outputs.loss.data[0]) - (0.7 - deviation) / 2) < 1e-5);
   });
 });
