@@ -102,7 +102,11 @@ train: { batchSize: 6, steps: 4, diagnoseEvery: 4, workers: 2 }
       2,
       /two-rooms has no factor "dor" to be set; it has "wall", "door", /,
     ],
-    [['plan', 'run', '--env', 'two-rooms', '-o', 'world.yaml/plans'], 1, /cannot write world\.yaml\/plans: a part of the path is a file/],
+    [
+      ['plan', 'run', '--env', 'two-rooms', '-o', 'world.yaml/plans'],
+      1,
+      /cannot write world\.yaml\/plans: a part of the path is a file/,
+    ],
     [['plan', 'run', '--planner', 'magic'], 2, /Allowed choices are cem, icem, mppi, predictive, gradient/],
     [['collect', 'two-rooms', '-o', 'a.txt'], 2, /a\.txt: episodes are written to \.npz, \.h5 or \.hdf5/],
     [
