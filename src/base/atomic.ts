@@ -44,6 +44,13 @@ export function withFileErrors<T>(action: string, path: string, run: () => T): T
   }
 }
 
+/** The same for promises: `readFile(path).catch(fileErrorOf('read', path))`. */
+export const fileErrorOf =
+  (action: string, path: string) =>
+  (error: unknown): never => {
+    throw fileError(action, path, error);
+  };
+
 // Node refuses to write 2 GiB or more in one call.
 const LARGEST_WRITE = 1 << 30;
 

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { fileError } from '../base/atomic.js';
+import { fileErrorOf } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { cacheKey } from './cache-node.js';
 import { parseCifar } from './cifar.js';
@@ -127,11 +127,10 @@ function packedSet(path: string, names: readonly string[]): PackedSet | undefine
   return { files, called: '.bin file', open: (_, __, split) => openStl10(path, split) };
 }
 
-const listNames = (folder: string) =>
-  readdir(folder).catch((error) => Promise.reject(fileError('list', folder, error)));
+const listNames = (folder: string) => readdir(folder).catch(fileErrorOf('list', folder));
 
 async function load(path: string): Promise<{ bytes: Uint8Array; where: string }> {
-  const bytes = await readFile(path).catch((error) => Promise.reject(fileError('read', path, error)));
+  const bytes = await readFile(path).catch(fileErrorOf('read', path));
   return { bytes, where: path };
 }
 

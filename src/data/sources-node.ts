@@ -1,5 +1,5 @@
 import { open as openFile, readFile, stat } from 'node:fs/promises';
-import { fileError } from '../base/atomic.js';
+import { fileError, fileErrorOf } from '../base/atomic.js';
 import { cacheKey, type DecodedCache, openDecodedCache } from './cache-node.js';
 import {
   type CacheOptions,
@@ -67,10 +67,7 @@ async function decoding(
 }
 
 const versionOf = (path: string) =>
-  stat(path).then(
-    (info) => [info.mtimeMs, info.size] as const,
-    (error) => Promise.reject(fileError('read', path, error)),
-  );
+  stat(path).then((info) => [info.mtimeMs, info.size] as const, fileErrorOf('read', path));
 
 function filesOf(paths: readonly string[]): (index: number) => Encoded {
   return (index) => {
@@ -78,7 +75,7 @@ function filesOf(paths: readonly string[]): (index: number) => Encoded {
     return {
       where: path,
       version: () => versionOf(path),
-      bytes: () => readFile(path).catch((error) => Promise.reject(fileError('read', path, error))),
+      bytes: () => readFile(path).catch(fileErrorOf('read', path)),
     };
   };
 }

@@ -1,6 +1,6 @@
 import { open, readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { fileError } from '../base/atomic.js';
+import { fileError, fileErrorOf } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import { type CacheOptions, checkIndex, type DecodeOptions, type ImageDataset, type TarSource } from './dataset.js';
 import { byCodePoint } from './image-folder-node.js';
@@ -86,7 +86,7 @@ export async function openShard(
   path: string,
 ): Promise<{ file: RandomAccess; gzipped: boolean; close: () => Promise<void> }> {
   if (/\.(tgz|gz)$/.test(basename(path))) {
-    const compressed = await readFile(path).catch((error) => Promise.reject(fileError('read', path, error)));
+    const compressed = await readFile(path).catch(fileErrorOf('read', path));
     const parts: Uint8Array[] = [];
     let size = 0;
     for await (const part of gunzip(compressed, path)) {

@@ -1,5 +1,5 @@
 import { type FileHandle, open as openFile, stat } from 'node:fs/promises';
-import { fileError } from '../../base/atomic.js';
+import { fileErrorOf } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import type { Random } from '../../base/random.js';
 import { checkIndex, type SampleReader } from '../dataset.js';
@@ -34,7 +34,7 @@ const USUAL_RATE = 16000;
  * file, else 16000 Hz, unless `sampleRate` says otherwise; channels are averaged. WAV files are read here, others by ffmpeg.
  */
 export async function soundFolder(folder: string, options: SoundFolderOptions = {}): Promise<SoundDataset> {
-  const info = await stat(folder).catch((error) => Promise.reject(fileError('open', folder, error)));
+  const info = await stat(folder).catch(fileErrorOf('open', folder));
   const { paths, ...classes }: FolderListing = info.isDirectory()
     ? await listFolder(folder, { one: 'recording', extensions: SOUND_EXTENSIONS }, options)
     : { paths: [folder] };
@@ -97,7 +97,7 @@ function converter(from: number, to: number): (signal: Float32Array) => Float32A
 const HEADERS = [1 << 16, 1 << 24];
 
 async function withFile<T>(path: string, use: (file: FileHandle, size: number) => Promise<T>): Promise<T> {
-  const file = await openFile(path, 'r').catch((error) => Promise.reject(fileError('read', path, error)));
+  const file = await openFile(path, 'r').catch(fileErrorOf('read', path));
   try {
     const { size } = await file.stat();
     return await use(file, size);

@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileError } from '../../base/atomic.js';
+import { fileErrorOf } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import { checkIndex, type SampleReader } from '../dataset.js';
 import { ntuDatasetLabels, readNtuClip, type SkeletonClip, type SkeletonDataset } from './dataset.js';
@@ -8,7 +8,7 @@ import { NTU_LAYOUT } from './layout.js';
 
 /** The `.skeleton` files of NTU RGB+D in a folder and those below it, or a single one. Classes are the actions of their names. */
 export async function ntuFolder(folder: string): Promise<SkeletonDataset> {
-  const info = await stat(folder).catch((error) => Promise.reject(fileError('open', folder, error)));
+  const info = await stat(folder).catch(fileErrorOf('open', folder));
   const paths = info.isDirectory() ? await listed(folder) : [folder];
   return {
     name: folder,
@@ -26,16 +26,14 @@ export async function ntuFolder(folder: string): Promise<SkeletonDataset> {
 }
 
 async function listed(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { recursive: true }).catch((error) =>
-    Promise.reject(fileError('list', folder, error)),
-  );
+  const entries = await readdir(folder, { recursive: true }).catch(fileErrorOf('list', folder));
   const files = entries.filter((entry) => entry.endsWith('.skeleton')).sort();
   if (files.length === 0) throw new JepaError(`${folder}: there are no .skeleton files in it`);
   return files.map((file) => join(folder, file));
 }
 
 async function readClip(path: string): Promise<SkeletonClip> {
-  return readNtuClip(await readFile(path).catch((error) => Promise.reject(fileError('read', path, error))), path);
+  return readNtuClip(await readFile(path).catch(fileErrorOf('read', path)), path);
 }
 
 /** For loader threads (`SourceModule`). */

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { fileError } from '../../base/atomic.js';
+import { fileErrorOf } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import { cacheKey, type DecodedCache, openDecodedCache } from '../cache-node.js';
 import type { CacheOptions } from '../dataset.js';
@@ -30,7 +30,7 @@ const NO_DECODER =
 
 /** What decodes a path: by the ending of its name. A folder is one of pictures. */
 async function decoderOf(path: string, { fps }: VideoFiles): Promise<VideoDecoder> {
-  const info = await stat(path).catch((error) => Promise.reject(fileError('read', path, error)));
+  const info = await stat(path).catch(fileErrorOf('read', path));
   if (info.isDirectory()) return pictureDecoder(fps);
   if (/\.(gif|webp)$/i.test(path)) return animationDecoder;
   if (/\.(jpe?g|png|bmp|tiff?|avif|p[pgb]m)$/i.test(path)) return pictureDecoder(fps);
@@ -54,7 +54,7 @@ export function videoFiles(files: VideoFiles): VideoDataset {
   async function fileOf(index: number): Promise<{ path: string; version: string }> {
     checkVideo({ name, length: paths.length }, index);
     const path = paths[index];
-    const { mtimeMs, size } = await stat(path).catch((error) => Promise.reject(fileError('read', path, error)));
+    const { mtimeMs, size } = await stat(path).catch(fileErrorOf('read', path));
     return { path, version: `${path} ${mtimeMs} ${size}` };
   }
 

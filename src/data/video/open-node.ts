@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
-import { fileError } from '../../base/atomic.js';
+import { fileErrorOf } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import { cacheKey } from '../cache-node.js';
 import type { CacheOptions } from '../dataset.js';
@@ -81,7 +81,7 @@ function filesOf(name: string, paths: readonly string[], spec: VideoSpec): Video
 }
 
 async function openList(path: string, spec: VideoSpec): Promise<VideoDataset> {
-  const bytes = await readFile(path).catch((error) => Promise.reject(fileError('read', path, error)));
+  const bytes = await readFile(path).catch(fileErrorOf('read', path));
   const entries = parseVideoList(bytes, path);
   const paths = entries.map((entry) => (isAbsolute(entry.path) ? entry.path : join(dirname(path), entry.path)));
   const labels = spec.labels === 'none' ? undefined : Int32Array.from(entries, ({ label }) => label);

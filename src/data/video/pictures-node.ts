@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { fileError } from '../../base/atomic.js';
+import { fileErrorOf } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import { decodeImage } from '../decode-node.js';
 import { folderEntries } from '../image-folder-node.js';
@@ -19,7 +19,7 @@ export const animationDecoder: VideoDecoder = {
       const reason = (error as Error).message.split('\n', 1)[0].replace(/:\s*$/, '');
       return new JepaError(`${path}: the animation cannot be decoded (${reason || 'damaged data'})`);
     };
-    const file = await readFile(path).catch((error) => Promise.reject(fileError('read', path, error)));
+    const file = await readFile(path).catch(fileErrorOf('read', path));
     const {
       pages = 1,
       delay = [],
@@ -86,7 +86,7 @@ export function pictureDecoder(fps: number): VideoDecoder {
       const { channels, maxPixels, shortSide } = decode;
       const read = async (index: number) => {
         const file = files[index];
-        const bytes = await readFile(file).catch((error) => Promise.reject(fileError('read', file, error)));
+        const bytes = await readFile(file).catch(fileErrorOf('read', file));
         return decodeImage(bytes, file, { ...DECODE_DEFAULTS, channels, maxPixels, shortSide });
       };
       const { width, height } = await read(0);
