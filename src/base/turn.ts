@@ -12,14 +12,9 @@ export async function turn(): Promise<void> {
   last = performance.now();
 }
 
-interface Readable {
-  // biome-ignore lint/suspicious/noExplicitAny: data sets differ in what they are asked with
-  read(...asked: any[]): Promise<unknown>;
-}
-
 /** The same data set, which takes turns between its samples. */
-export function withTurns<D extends Readable>(dataset: D): D {
-  const read = async (...asked: Parameters<D['read']>): Promise<unknown> => {
+export function withTurns<D extends { read(...asked: never[]): Promise<unknown> }>(dataset: D): D {
+  const read = async (...asked: never[]): Promise<unknown> => {
     await turn();
     return dataset.read(...asked);
   };

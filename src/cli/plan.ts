@@ -8,6 +8,7 @@ import { formatBytes, formatFixed, formatNumber } from '../report/format.js';
 import { writeReport } from '../report/index.js';
 import { looksOf } from '../report/live.js';
 import { createEngine } from '../runtime/index.js';
+import { FITTED_SEED, HELD_SEED } from '../train/episodes-node.js';
 import { openWorldRun, type WorldRun } from '../train/world-node.js';
 import { greedyBehaviour, randomBehaviour, usualBehaviour } from '../world/collect.js';
 import { worldCalled } from '../world/envs/index.js';
@@ -392,17 +393,12 @@ const episodesOf = (run: WorldRun, env: string, frames: number, seed: number, co
 
 /** Of what goals are made of: hidden numbers of a state (speeds, impulses) are in no picture. */
 const probeOf = (model: LatentWorld, run: WorldRun, world: World, env: string): Promise<StateProbe> =>
-  probeStates(
-    model,
-    episodesOf(run, env, 1, 2_000_000_011, 2048),
-    episodesOf(run, env, 1, 3_000_000_019, 512),
-    world.goal,
-  );
+  probeStates(model, episodesOf(run, env, 1, FITTED_SEED, 2048), episodesOf(run, env, 1, HELD_SEED, 512), world.goal);
 
 const depthOf = ({ outline: { furthest = DEPTH } }: WorldRun): number => Math.min(DEPTH, furthest);
 
 const rolloutOf = (model: LatentWorld, run: WorldRun, env: string, probe: StateProbe): Promise<RolloutErrors> =>
-  rolloutErrors(model, episodesOf(run, env, depthOf(run) + 1, 3_000_000_019, 128), probe);
+  rolloutErrors(model, episodesOf(run, env, depthOf(run) + 1, HELD_SEED, 128), probe);
 
 /** What the probe sees along the first paths, [paths][times][numbers]. */
 function placesOf({ paths }: Thought, probe: StateProbe, count: number): number[][][] {

@@ -11,7 +11,7 @@ export interface EngineOptions {
 }
 
 /** A slip of the keyboard should not start thousands of threads. */
-const MOST_WORKERS = 256;
+export const MOST_THREADS = 256;
 
 /** Starts an engine. Close it when done. Throws a `UsageError` for numbers of workers that cannot be. */
 export async function createEngine({
@@ -28,8 +28,8 @@ export async function createEngine({
   if (!inNode) throw new JepaError('engine: the cpu backend runs in Node; a browser has wasm and webgpu');
   const { availableParallelism } = await importInNode<typeof import('node:os')>('node:os');
   const count = workers ?? availableParallelism();
-  if (!Number.isInteger(count) || count < 1 || count > MOST_WORKERS)
-    throw new UsageError(`engine: workers must be a whole number from 1 to ${MOST_WORKERS}, not ${workers}`);
+  if (!Number.isInteger(count) || count < 1 || count > MOST_THREADS)
+    throw new UsageError(`engine: workers must be a whole number from 1 to ${MOST_THREADS}, not ${workers}`);
   const { createCpuEngine } = await importInNode<typeof import('./engine-cpu-node.js')>('./engine-cpu-node.js');
   return createCpuEngine(count);
 }

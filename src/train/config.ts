@@ -2,14 +2,12 @@ import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import { parseTransforms, transformSchema } from '../data/transforms.js';
 import { evaluationClipSchema, trainingClipSchema } from '../data/video/transforms.js';
+import { MOST_THREADS } from '../runtime/engine.js';
 
 /**
  * The configuration of a training run: what a recipe (YAML) says, every field with its default. `parseConfig` checks it;
  * an unknown key is an error that suggests the nearest.
  */
-
-/** A slip of the keyboard should not start thousands of threads. */
-const MOST_THREADS = 256;
 
 const whole = z.number().int().positive();
 const positive = z.number().positive();

@@ -24,6 +24,8 @@ const COUNT = 16384;
 const VIDEOS = 4096;
 /** Held-out episodes have other seeds: so far from those of training that no set reaches them. */
 export const TEST_SEED = 1_000_000_007;
+/** And so far are those that a trained model is measured with: that probes and maps are fitted on, and held out from them. */
+export const [FITTED_SEED, HELD_SEED] = [2_000_000_011, 3_000_000_019];
 
 /** Opens the training and the held-out episodes. Throws a `JepaError` that names what is wrong. */
 export async function openEpisodeSplits({

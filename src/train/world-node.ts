@@ -19,6 +19,7 @@ import { isWorldModel } from '../world/world-model.js';
 import { buildMethod, scalingOf } from './build.js';
 import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
 import type { Config } from './config.js';
+import { FITTED_SEED, HELD_SEED } from './episodes-node.js';
 import type { DataFacts } from './facts.js';
 import { installMethod } from './frozen.js';
 
@@ -79,6 +80,6 @@ async function knowingPoses(method: AcMethod, { episodes }: DataFacts, env: stri
     });
   return acStates(method, {
     scale,
-    after: await learnPoses(of(LEARNED, 2_000_000_011), of(HELD, 3_000_000_019), scale),
+    after: await learnPoses(of(LEARNED, FITTED_SEED), of(HELD, HELD_SEED), scale),
   });
 }
