@@ -1,9 +1,9 @@
 import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { withFileErrors } from '../base/atomic.js';
-import { UsageError } from '../base/errors.js';
+import { JepaError, UsageError } from '../base/errors.js';
 import { isOwnFile } from '../hub/own-node.js';
-import { INDEX_FILE, SHARD, WEIGHTS_FILE } from '../hub/weights.js';
+import { INDEX_FILE, readJsonFile, SHARD, WEIGHTS_FILE } from '../hub/weights.js';
 
 /** What lies at a path, if anything. */
 const statOf = (path: string) => withFileErrors('write', path, () => statSync(path, { throwIfNoEntry: false }));
@@ -96,11 +96,11 @@ export function checkPlanFolder(folder: string): void {
 }
 
 function isPlanResult(path: string): boolean {
-  if (!statOf(path)?.isFile()) return false;
   try {
-    const result: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    return typeof result === 'object' && result !== null && 'planner' in result && 'floors' in result;
-  } catch {
-    return false;
+    const result = readJsonFile(path);
+    return 'planner' in result && 'floors' in result;
+  } catch (error) {
+    if (error instanceof JepaError) return false;
+    throw error;
   }
 }

@@ -40,15 +40,16 @@ export function regularize(
       const variance = average(embeddings.map((z) => varianceTerm(z)));
       const covariance = embeddings.map((z) => covarianceTerm(z)).reduce((a, b) => add(a, b));
       const loss = add(mul(variance, regularizer.variance), mul(covariance, regularizer.covariance));
-      if (!regularizer.invariance) return { loss, scalars: { variance, covariance }, feeds: () => ({}) };
+      const terms = { loss, scalars: { variance, covariance }, feeds: () => ({}) };
+      if (!regularizer.invariance) return terms;
       if (!target)
         throw new JepaError('regularizer: this method has no pooled target to be invariant to; set invariance to 0');
       const pooled = stopGradient(target());
       const invariance = average(embeddings.map((z) => mseLoss(z, pooled)));
       return {
+        ...terms,
         loss: add(loss, mul(invariance, regularizer.invariance)),
-        scalars: { invariance, variance, covariance },
-        feeds: () => ({}),
+        scalars: { invariance, ...terms.scalars },
       };
     }
     const { weight, slices } = regularizer;
