@@ -70,5 +70,6 @@ export * from './optim/sgd.js';
 export * from './runtime/index.js';
 export * from './train/config.js';
 export * from './train/loop.js';
+export * from './train/settings.js';
 /** Worlds, models of them that know actions, and planners. */
 export * as world from './world/index.js';

@@ -4,7 +4,7 @@ import { dayLife } from '../agent/lives/day.js';
 import { shiftLife } from '../agent/lives/shift.js';
 import { skillLife } from '../agent/lives/skill.js';
 import { UsageError } from '../base/errors.js';
-import { parseSettings } from '../train/config.js';
+import { parseSettings } from '../train/settings.js';
 
 /** What a recipe of an agent says, every field with its default. */
 

@@ -3,7 +3,8 @@ import { basename, extname, join } from 'node:path';
 import { Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
 import { withFileErrors } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
-import { type Config, nearest, parseConfig } from '../train/config.js';
+import { type Config, parseConfig } from '../train/config.js';
+import { nearest } from '../train/settings.js';
 import { recipeNames, recipesFolder } from './package-files.js';
 
 export interface Settings<C = Config> {
