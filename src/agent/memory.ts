@@ -73,16 +73,23 @@ function open(options: AssociativeOptions, start: Slot[], clock: number): Associ
 
   function weightsOf(query: Row): Float64Array {
     check(query, keys, 'query');
-    const matches = Float64Array.from(slots, ({ key }) => {
+    // Plain loops: habits are read at every step, and must be quick.
+    const weights = new Float64Array(slots.length);
+    for (let j = 0; j < weights.length; j++) {
+      const { key } = slots[j];
       let squares = 0;
       for (let k = 0; k < keys; k++) squares += (key[k] - query[k]) ** 2;
-      return -squares / (2 * width * width);
-    });
+      weights[j] = -squares / (2 * width * width);
+    }
     // `unknown` is an absolute rival of exp(match); a softmax is shifted so that far queries do not underflow.
-    const top = unknown > 0 ? 0 : Math.max(...matches);
+    const top = unknown > 0 ? 0 : Math.max(...weights);
     let total = unknown;
-    for (const match of matches) total += Math.exp(match - top);
-    return matches.map((match) => Math.exp(match - top) / total);
+    for (let j = 0; j < weights.length; j++) {
+      weights[j] = Math.exp(weights[j] - top);
+      total += weights[j];
+    }
+    for (let j = 0; j < weights.length; j++) weights[j] /= total;
+    return weights;
   }
 
   const memory: AssociativeMemory = {
@@ -93,9 +100,11 @@ function open(options: AssociativeOptions, start: Slot[], clock: number): Associ
       const weights = weightsOf(query);
       const value = new Float64Array(values);
       let known = 0;
-      for (const [j, c] of weights.entries()) {
+      for (let j = 0; j < weights.length; j++) {
+        const c = weights[j];
+        const stored = slots[j].value;
         known += c;
-        for (let i = 0; i < values; i++) value[i] += c * slots[j].value[i];
+        for (let i = 0; i < values; i++) value[i] += c * stored[i];
       }
       return { value, weights, known };
     },

@@ -11,12 +11,15 @@ import { float32 } from '../../src/base/tensor.js';
 import { descend } from '../../src/energy/infer.js';
 import { gradients } from '../../src/graph/autodiff.js';
 import { add, mul, square } from '../../src/graph/ops/elementwise.js';
-import { narrow } from '../../src/graph/ops/move.js';
+import { concat, narrow } from '../../src/graph/ops/move.js';
 import { sum } from '../../src/graph/ops/reduce.js';
 import { constant, input, type Tensor } from '../../src/graph/tensor.js';
 import { gruPredictor, gruSpec } from '../../src/nn/gru.js';
 import { initialValues, makeModule } from '../../src/nn/weights.js';
+import { createEngine } from '../../src/runtime/engine.js';
 import { evaluate } from '../../src/runtime/evaluate.js';
+import { pathsBySteps } from '../../src/world/planning/objectives.js';
+import { openPlanner, type PlanningModel, type SamplingOptions } from '../../src/world/planning/planner.js';
 
 // A double integrator: place and speed, pushed by one force.
 const [STEP, HORIZON, EFFORT] = [0.3, 10, 0.1];
@@ -43,7 +46,7 @@ function riccati(s: readonly number[]): number {
   return s[0] ** 2 * p.data[0] + 2 * s[0] * s[1] * p.data[1] + s[1] ** 2 * p.data[3];
 }
 
-test('plans by search and by gradient are within 2 % of the Riccati optimum (A1)', async () => {
+test('plans of the agent by search, and by gradient, are within 2 % of the Riccati optimum (A1)', async () => {
   const start = [1.5, -0.4];
   const optimum = riccati(start);
   const cost = costModule(intrinsic);
@@ -85,6 +88,53 @@ test('plans by search and by gradient are within 2 % of the Riccati optimum (A1)
   });
   const byGradient = (await evaluate({ e: found.energy }, new Map())).e.data as Float32Array;
   assert.ok(byGradient[0] <= 1.02 * optimum && byGradient[0] >= optimum * (1 - 1e-4), `gradient ${byGradient[0]}`);
+});
+
+test('so are the planners of world/ that draw plans, and its descent (A1)', async () => {
+  const start = [1.5, -0.4];
+  const optimum = riccati(start);
+  const model: PlanningModel = {
+    width: 2,
+    actions: 1,
+    futures: [
+      pathsBySteps((s, a) => {
+        const [p, v] = [narrow(s, 1, 0, 1), narrow(s, 1, 1, 1)];
+        return concat([add(p, mul(v, STEP)), add(v, mul(a, STEP))], 1);
+      }),
+    ],
+    cost: (path, _, plans) =>
+      add(
+        sum(mul(square(narrow(path, 2, 1, HORIZON)), constant(float32([2], [1, 0.1]))), [2, 3]),
+        mul(sum(square(plans), [2, 3]), EFFORT),
+      ),
+  };
+  const drawing = { horizon: HORIZON, samples: 200, elites: 20, iterations: 30, std: 2 };
+  const ways: SamplingOptions[] = [
+    { ...drawing, method: 'mppi', temperature: 0.5, rule: 'divide', spread: 'weighted' },
+    { ...drawing, method: 'cem' },
+    { ...drawing, method: 'icem', beta: 0.5, keptElites: 4, meanFirst: true },
+    { ...drawing, method: 'gradient', samples: 1, elites: 1, iterations: 40, iterationsPerRun: 4, std: 0, lr: 0.35 },
+  ];
+  const engine = await createEngine({ workers: 1 });
+  const state = await engine.createState([]);
+  for (const way of ways) {
+    const planner = await openPlanner(engine, state, model, way);
+    const { plans } = await planner.plan({
+      states: float32([1, 2], start),
+      goals: float32([1, 2], [0, 0]),
+      random: createRandom(15),
+    });
+    await planner.close();
+    // What the plan costs is counted here, in double.
+    let s: ArrayLike<number> = start;
+    let total = 0;
+    for (const a of plans.data) {
+      s = push(s, [a]);
+      total += s[0] ** 2 + 0.1 * s[1] ** 2 + EFFORT * a ** 2;
+    }
+    assert.ok(total <= 1.02 * optimum && total >= optimum * (1 - 1e-9), `${way.method} ${total}, optimum ${optimum}`);
+  }
+  await engine.close();
 });
 
 test('a planner that sees both futures does not crash into the mean of them (A7)', async () => {

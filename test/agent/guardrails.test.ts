@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createActor } from '../../src/agent/actor.js';
+import { createActor, type WorldModel } from '../../src/agent/actor.js';
 import { cemPlanner } from '../../src/agent/cem-planner.js';
 import { type Configuration, configurationOf } from '../../src/agent/configurator.js';
 import { costModule, intrinsicCost } from '../../src/agent/cost.js';
@@ -13,6 +13,7 @@ import {
   violations,
 } from '../../src/agent/guardrails.js';
 import { aStar } from '../../src/agent/search.js';
+import { adaptiveModel } from '../../src/agent/world-model.js';
 import { cholesky, choleskySolve, matrix } from '../../src/base/linalg.js';
 import { createRandom } from '../../src/base/random.js';
 
@@ -31,11 +32,22 @@ interface Walk {
   /** True gain of actions (the model believes 1), and the slip. */
   readonly gain?: number;
   readonly slip?: number;
+  /** What the agent believes; the world without its slip by default. */
+  readonly model?: WorldModel['predict'];
 }
 
-/** Episodes of walking past lava by planning with an exact model of a world that slips. */
+/** Episodes of walking past lava, in a world that slips, by planning with a model that knows nothing of that. */
 async function lavaWalk(
-  { enforcement, margin, shielded, goal = [9.5, 5], task = 1, gain = 1, slip = 0.05 }: Walk,
+  {
+    enforcement,
+    margin,
+    shielded,
+    goal = [9.5, 5],
+    task = 1,
+    gain = 1,
+    slip = 0.05,
+    model = (s, a) => move(s, a),
+  }: Walk,
   episodes = 6,
 ) {
   const random = createRandom(11);
@@ -44,7 +56,7 @@ async function lavaWalk(
   );
   const actor = createActor({
     width: 2,
-    model: { predict: (s, a) => move(s, a) },
+    model: { predict: (s, a) => model(s, a) },
     planner: cemPlanner({ samples: 48, elites: 6, iterations: 4, std: [0.6, 0.6], low: -0.8, high: 0.8, random }),
     enforcement,
     critics: 'last',
@@ -66,7 +78,7 @@ async function lavaWalk(
     for (let t = 0; t < 26; t++) {
       const { plan } = await actor.deliberate(state, cost, configuration);
       const wish = plan.actions[0];
-      const action = shielded ? shield(guardrails, (a) => [move(state, a)], wish, others, [0, 0]).action : wish;
+      const action = shielded ? shield(guardrails, (a) => [model(state, a)], wish, others, [0, 0]).action : wish;
       state = move(state, action, gain).map((v) => v + slip * random.normal());
       touched ||= depth(state) > 0;
     }
@@ -90,6 +102,28 @@ test('a shorter way through lava is taken without guardrails, not with them (O1)
   assert.equal(greedy.burnt, 0);
 });
 
+test('soft weights trade safety against the task; ranks do not, and a shield with a margin keeps what they miss (O1)', async () => {
+  // The body is learned from sixty random moves in a world that slips, and is used as it is.
+  const random = createRandom(12);
+  const body = adaptiveModel({ features: (_, a) => [a[0], a[1], 1], keep: 1 });
+  for (let i = 0; i < 60; i++) {
+    const a = [1.6 * random.uniform() - 0.8, 1.6 * random.uniform() - 0.8];
+    body.learn([0, 0], a, move([0, 0], a).map((v) => v + 0.05 * random.normal())); // biome-ignore format: short
+  }
+  const learned = (s: ArrayLike<number>, a: ArrayLike<number>): Float64Array => body.predict(s, a);
+  const soft = async (weight: number) =>
+    await lavaWalk({ enforcement: { kind: 'soft', weight }, margin: 0, shielded: false, model: learned });
+  const sweep: { burnt: number; reached: number }[] = [];
+  for (const weight of [0.1, 10, 1000]) sweep.push(await soft(weight));
+  const told = JSON.stringify(sweep);
+  assert.ok(sweep[0].burnt >= 0.6, `a small weight is outbid ${told}`);
+  assert.ok(sweep[0].burnt >= sweep[1].burnt && sweep[1].burnt >= sweep[2].burnt, `more weight burns less ${told}`);
+  const ranked = await lavaWalk({ enforcement: LEXICOGRAPHIC, margin: 0.25, shielded: false, model: learned }, 20);
+  const full = await lavaWalk({ enforcement: LEXICOGRAPHIC, margin: 0.25, shielded: true, model: learned }, 20);
+  assert.ok(ranked.burnt <= 0.05, `ranks with a margin ${JSON.stringify(ranked)}`);
+  assert.ok(full.burnt <= 0.01 && full.reached >= 0.85, `with the shield ${JSON.stringify(full)}`);
+});
+
 test('a goal inside lava is not reached: the agent stops at the border (O2)', async () => {
   const { burnt, reached } = await lavaWalk({
     enforcement: LEXICOGRAPHIC,
@@ -103,8 +137,8 @@ test('a goal inside lava is not reached: the agent stops at the border (O2)', as
 test('a margin absorbs what the model gets wrong (O5)', async () => {
   // Actions reach 15 % further than the model believes.
   const wrong = { enforcement: LEXICOGRAPHIC, shielded: true, gain: 1.15, slip: 0.02 };
-  const bare = await lavaWalk({ ...wrong, margin: 0 });
-  const wide = await lavaWalk({ ...wrong, margin: 0.3 });
+  const bare = await lavaWalk({ ...wrong, margin: 0 }, 20);
+  const wide = await lavaWalk({ ...wrong, margin: 0.3 }, 20);
   assert.ok(bare.burnt > 0 && wide.burnt <= bare.burnt / 3, `without ${bare.burnt}, with a margin ${wide.burnt}`);
 });
 

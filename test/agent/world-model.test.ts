@@ -1,11 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createActor, distil, recallPolicy } from '../../src/agent/actor.js';
-import { createAgent } from '../../src/agent/agent.js';
-import { cemPlanner } from '../../src/agent/cem-planner.js';
-import { fixedConfigurator, habitConfigurator } from '../../src/agent/configurator.js';
-import { costModule, intrinsicCost } from '../../src/agent/cost.js';
-import { associativeMemory, episodicLog } from '../../src/agent/memory.js';
 import { adaptiveModel } from '../../src/agent/world-model.js';
 import { cholesky, choleskySolve, matrix } from '../../src/base/linalg.js';
 import { createRandom } from '../../src/base/random.js';
@@ -91,66 +85,6 @@ test('when actions suddenly do the opposite the model recovers within 300 steps;
   // The aim to keep the error on the old regime below twice its own cannot hold here: nothing that the model sees tells the
   // two regimes apart, and their actions mean opposite things.
   assert.ok(rollout(frozen, -1) > 10 * rollout(model.weights, -1));
-});
-
-test('habit acts where the world is known, thought where it is new (A10)', async () => {
-  const intrinsic = intrinsicCost([{ name: 'away', energy: (s) => Math.hypot(s[0], s[1]) }]);
-  const memory = associativeMemory({ keys: 2, values: 2, capacity: 400, width: 0.4, unknown: 0.3 });
-  const model = { predict: (s: ArrayLike<number>, a: ArrayLike<number>) => Float64Array.of(s[0] + a[0], s[1] + a[1]) };
-  const random = createRandom(3);
-  const agent = (mode: 'always' | 'habit') =>
-    createAgent({
-      perceive: (percept: ArrayLike<number>) => ({ state: Float64Array.from(percept) }),
-      cost: costModule(intrinsic),
-      actor: createActor({
-        width: 2,
-        model,
-        planner: cemPlanner({ samples: 40, elites: 6, iterations: 3, std: [0.4, 0.4], low: -0.5, high: 0.5, random }),
-        policy: recallPolicy(memory),
-        enforcement: { kind: 'none' },
-        critics: 'last',
-      }),
-      log: episodicLog(100),
-      memory,
-      configurator:
-        mode === 'always'
-          ? fixedConfigurator({ mode: 2, reason: 'plan' })
-          : habitConfigurator(fixedConfigurator({ reason: 'act' }), { known: 0.5, surprise: 0.3 }),
-      limits: { guardrails: [], longestHorizon: 3 },
-      otherActions: [],
-      fallback: () => [0, 0],
-    });
-  // Practice with thought, on the right side only.
-  const practice = agent('always');
-  for (let e = 0; e < 12; e++) {
-    practice.reset();
-    let s = Float64Array.of(2 + random.uniform(), 2 * random.uniform() - 1);
-    for (let t = 0; t < 10; t++) {
-      const { action } = await practice.step(s);
-      distil(memory, s, action);
-      s = model.predict(s, action);
-    }
-  }
-  const later = agent('habit');
-  const live = async (from: number, gain: number) => {
-    let [thought, steps, near] = [0, 0, 0];
-    for (let e = 0; e < 6; e++) {
-      later.reset();
-      let s = Float64Array.of(from + random.uniform(), 2 * random.uniform() - 1);
-      for (let t = 0; t < 5; t++) {
-        const step = await later.step(s);
-        thought += step.mode === 2 ? 1 : 0;
-        steps++;
-        s = Float64Array.of(s[0] + gain * step.action[0], s[1] + gain * step.action[1]);
-      }
-      near += Math.hypot(s[0], s[1]);
-    }
-    return { thought: thought / steps, near: near / 6 };
-  };
-  const familiar = await live(2, 1);
-  const unknown = await live(-6, 1);
-  assert.ok(familiar.thought < 0.2, `familiar ${JSON.stringify(familiar)}`);
-  assert.ok(unknown.thought > 0.8, `new ${JSON.stringify(unknown)}`);
 });
 
 test('in Two Rooms a learned model is at most a quarter as wrong as standing still, eight steps ahead (WM1)', async () => {
