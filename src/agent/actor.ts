@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import type { Random } from '../base/random.js';
 import { float32, type HostTensor } from '../base/tensor.js';
 import type { Configuration } from './configurator.js';
 import type { CostModule } from './cost.js';
@@ -203,14 +204,23 @@ function better(a: Imagined, b: Imagined, enforcement: Enforcement): Imagined {
   return first < second ? a : b;
 }
 
-/** Mode 1 by recall: the action of the situations in memory that are like this one. `key` is the agent's. */
+/**
+ * Mode 1 by recall: the action of the situations in memory that are like this one. `key` is the agent's. By default it is their
+ * mean, which says little where they disagree (left or right of an obstacle); with `random` one of them is drawn, by how alike
+ * its situation is.
+ */
 export const recallPolicy = (
   memory: AssociativeMemory,
   key: (state: Row, subgoal?: Row) => Row = (state) => state,
+  random?: Random,
 ): Policy => ({
   act(state, subgoal) {
-    const { value, known } = memory.read(key(state, subgoal));
-    return { action: known > 0 ? value.map((v) => v / known) : value, confidence: known };
+    const { value, weights, known } = memory.read(key(state, subgoal));
+    if (known === 0) return { action: value, confidence: 0 };
+    if (!random) return { action: value.map((v) => v / known), confidence: known };
+    let [slot, left] = [0, random.uniform() * known - weights[0]];
+    while (left >= 0 && slot < weights.length - 1) left -= weights[++slot];
+    return { action: memory.slots()[slot].value.slice(), confidence: known };
   },
 });
 

@@ -75,6 +75,9 @@ export function createSenses(model: WorldModel, noise: Senses, size: number): Pe
 
 export const away = (s: Row, [x, y]: Row & Iterable<number>): number => Math.hypot(s[0] - x, s[1] - y);
 
+/** Levels that count as full and empty: they are not seen exactly. */
+const [FULL, EMPTY] = [0.97, 0.03];
+
 /** Soft steps over a distance, by which the model finds out how near one must be to feed. */
 const bumps = (distance: number): number[] => [0, 0.5, 1, 1.5].map((at) => Math.exp(-2 * (distance - at) ** 2));
 
@@ -90,7 +93,10 @@ export function fieldModel({ options: { size, water, day } }: Homeostasis) {
     keep: 0.999,
     prior: 0.5,
   });
-  const needs = adaptiveModel({ features: (_, d) => [1, ...bumps(d[0]), ...bumps(d[1])], keep: 0.999 });
+  const needs = [2, 3].map((level) => ({
+    level,
+    model: adaptiveModel({ features: (_, d) => [1, ...bumps(d[0]), ...bumps(d[1])], keep: 0.999 }),
+  }));
   const part = (s: Row, first: number): Float64Array => Float64Array.of(s[first], s[first + 1]);
   const inside = (v: number, high: number): number => Math.min(Math.max(v, 0), high);
   const distances = (s: Row): number[] => [Math.hypot(s[0] - s[4], s[1] - s[5]), away(s, water)];
@@ -101,16 +107,22 @@ export function fieldModel({ options: { size, water, day } }: Homeostasis) {
       const place = body.predict(part(s, 0), limited(action));
       next.set([inside(place[0], size), inside(place[1], size)]);
       next.set(herd.predict(part(s, 4), action), 4);
-      const levels = needs.predict(part(s, 2), distances(next));
-      next.set([inside(levels[0], 1), inside(levels[1], 1)], 2);
+      const ways = distances(next);
+      for (const { level, model } of needs) next[level] = inside(model.predict([s[level]], ways)[0], 1);
       next[6] = (s[6] + 1 / day.steps) % 1;
       return next;
     },
     learn(s: Row, action: Row, next: Row): void {
       body.learn(part(s, 0), limited(action), part(next, 0));
       herd.learn(part(s, 4), action, part(next, 4));
-      // A need that is met in full tells nothing of what feeds it.
-      if (next[2] < 0.97 && next[3] < 0.97) needs.learn(part(s, 2), distances(next), part(next, 2));
+      const ways = distances(next);
+      for (const { level, model } of needs) {
+        const [before, seen] = [[s[level]], next[level]];
+        const [guess] = model.predict(before, ways);
+        // What is full cannot rise, nor what is empty fall: a guess beyond that is no error.
+        if ((seen > FULL && guess > seen) || (seen < EMPTY && guess < seen)) continue;
+        model.learn(before, ways, [seen]);
+      }
     },
   };
 }

@@ -52,6 +52,8 @@ const REACH = 3.5;
 const PATIENCE = 150;
 /** The agent has recovered when so many errands in a row are done at this share of the pace before: other rooms, other ways. */
 const [IN_A_ROW, AS_FAST] = [5, 0.8];
+/** Pixels of a step below which there was no pace that could come back. */
+const IDLE = 0.1;
 /** Steps that a share of thought is of; steps at the end of the life that show what it came to. */
 const [WINDOW, LAST] = [50, 300];
 /** Aims: steps until it has recovered; thought rises to twice what it was, and falls to half of that peak. */
@@ -300,7 +302,7 @@ function valuesOf(before: Part, after: Part): Lived['values'] {
   const usual = paceOf(before.errands);
   const end = after.thought.length;
   return {
-    recovery: (usual > 0 ? recoveryOf(after.errands, AS_FAST * usual) : undefined) ?? end,
+    recovery: (usual > IDLE ? recoveryOf(after.errands, AS_FAST * usual) : undefined) ?? end,
     'pace before': usual,
     pace: paceOf(after.errands.filter((errand) => errand.end > end - LAST)),
     'thought before': mostThought(before.thought),
