@@ -9,7 +9,7 @@ import { openHdf5 } from '../../src/hub/hdf5-node.js';
 import { readParquet } from '../../src/hub/parquet.js';
 import { bytesSource } from '../../src/hub/source.js';
 import { crc32 } from '../../src/hub/zip.js';
-import { golden, type Reader, WHERE } from './readers.js';
+import { golden, type Reader, WHERE } from './reader.js';
 
 /** Libraries of others, behind our errors and limits. */
 export const ALL: readonly Reader[] = [

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { Reader } from './readers.js';
+import type { Reader } from './reader.js';
 import { damagedFile, type Finding, type WorkerReport, type WorkerTask } from './worker.js';
 
 /**

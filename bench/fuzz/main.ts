@@ -1,18 +1,23 @@
 import { parseArgs } from 'node:util';
 import { ALL as FOREIGN } from './foreign.js';
 import { fuzz } from './fuzz.js';
-import { READERS, type Reader } from './readers.js';
+import type { Reader } from './reader.js';
+import { READERS } from './readers.js';
 
-/** `npm run fuzz -- [reader ...] [--files n] [--seed s] [--keep folder]`; `own` and `foreign` stand for all of a kind. */
+/**
+ * `npm run fuzz -- [reader ...] [--files n] [--seed s] [--seconds t] [--keep folder]`; `own` and `foreign` stand for all of
+ * a kind. A file for which a reader takes longer than `--seconds` counts as a hang: give more on a busy machine.
+ */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     files: { type: 'string', default: '10000' },
     seed: { type: 'string', default: '0' },
+    seconds: { type: 'string', default: '20' },
     keep: { type: 'string' },
   },
 });
-const [files, seed] = [Number(values.files), Number(values.seed)];
+const [files, seed, seconds] = [Number(values.files), Number(values.seed), Number(values.seconds)];
 const module = (name: string): string => new URL(`./${name}.js`, import.meta.url).href;
 const own = READERS.map((reader) => ({ reader, module: module('readers') }));
 const foreign = FOREIGN.map((reader) => ({ reader, module: module('foreign') }));
@@ -27,7 +32,7 @@ const chosen = (positionals.length === 0 ? ['own'] : positionals).flatMap((name)
 });
 let found = 0;
 for (const { reader, module } of chosen) {
-  const report = await fuzz({ reader, module, files, seed, keep: values.keep });
+  const report = await fuzz({ reader, module, files, seed, seconds, keep: values.keep });
   const { findings, slowest } = report;
   found += findings.length;
   console.log(

@@ -129,7 +129,7 @@ const LARGEST = 1 << 20;
 
 /** One damaged file: a seed, changed in one place or in up to four, of which every one may hide what the others reach. */
 export function mutate(seeds: Seeds, random: Random): Uint8Array {
-  let bytes: Uint8Array = seeds.files[random.integer(seeds.files.length)].slice();
+  let bytes: Uint8Array = new Uint8Array(seeds.files[random.integer(seeds.files.length)]);
   for (let n = Math.max(0, random.integer(7) - 3); n >= 0 && bytes.length > 0; n--) {
     const changed = MUTATIONS[random.integer(MUTATIONS.length)](bytes, random, seeds);
     if (changed.length <= LARGEST) bytes = changed;

@@ -2,10 +2,11 @@ import childProcess from 'node:child_process';
 import { syncBuiltinESMExports } from 'node:module';
 import { getHeapStatistics } from 'node:v8';
 import { parentPort, workerData } from 'node:worker_threads';
+import { z } from 'zod';
 import { JepaError } from '../../src/base/errors.js';
 import { createRandom } from '../../src/base/random.js';
 import { mutate } from './mutate.js';
-import { fileWriter, type Reader } from './readers.js';
+import { fileWriter, type Reader } from './reader.js';
 
 /** One thread that reads damaged files and watches what reading them does. */
 
@@ -82,6 +83,13 @@ function watchAllocations(): void {
     });
     holder[name] = watched;
   }
+  for (const name of ['alloc', 'allocUnsafe', 'allocUnsafeSlow'] as const) {
+    const original = Buffer[name];
+    Buffer[name] = (size: number, ...rest: []) => {
+      allocated += size;
+      return original.call(Buffer, size, ...rest);
+    };
+  }
   const { prototype } = Object.getPrototypeOf(Uint8Array) as { prototype: { slice(...args: unknown[]): Uint8Array } };
   const { slice } = prototype;
   prototype.slice = function (this: Uint8Array, ...args) {
@@ -119,6 +127,8 @@ const namesOf = (object: object): string => Object.getOwnPropertyNames(object).j
 // --- the loop -------------------------------------------------------------------------------------------------------
 
 async function run({ reader: name, module, seed, from, to, at, folder }: WorkerTask): Promise<WorkerReport> {
+  // Schemas would be compiled to functions when they are first used; here, all text that becomes code counts.
+  z.config({ jitless: true });
   const { ALL } = (await import(module)) as { readonly ALL: readonly Reader[] };
   const reader = ALL.find((each) => each.name === name) as Reader;
   const seeds = await reader.seeds();

@@ -119,9 +119,12 @@ export function decodeUtf8(bytes: Uint8Array, name: string): string {
   }
 }
 
-/** A name from a file as it is shown in messages: quoted, on one line, cut when long. */
+/** A name from a file as it is shown in messages: quoted, on one line, nothing that moves a terminal's cursor, cut when long. */
 export function quoted(name: unknown): string {
-  const text = JSON.stringify(name) ?? String(name);
+  const text = (JSON.stringify(name) ?? String(name)).replace(
+    /[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
   return text.length > 120 ? `${text.slice(0, 100)}...` : text;
 }
 

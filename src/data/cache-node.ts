@@ -221,8 +221,12 @@ async function readIndex(path: string): Promise<ShardIndex> {
       const json = Buffer.alloc(length);
       await handle.read(json, 0, length, start);
       const index = JSON.parse(json.toString()) as ShardIndex;
-      if (index.every(([, offset, width, height, channels]) => offset + width * height * channels <= start))
-        return index;
+      const isPlace = ([key, ...numbers]: ShardIndex[number]): boolean => {
+        const [offset, width, height, channels] = numbers;
+        const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
+        return typeof key === 'string' && numbers.every(isCount) && offset + width * height * channels <= start;
+      };
+      if (index.every(isPlace)) return index;
     }
   } catch {
     // Fall through: whatever it is, it is not a shard.

@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { quoted } from '../base/json.js';
 
 export interface CsvOptions {
   /** What separates fields: by default the comma, semicolon or tab that is most frequent in the first line. */
@@ -36,7 +37,7 @@ export function parseCsv(bytes: Uint8Array, where: string, options: CsvOptions =
   const columns = rows.shift();
   if (!columns) throw new JepaError(`${where}: the file has no rows, a header was expected`);
   const twice = columns.find((name, i) => columns.indexOf(name) !== i);
-  if (twice !== undefined) throw new JepaError(`${where}: the header has the column "${twice}" twice`);
+  if (twice !== undefined) throw new JepaError(`${where}: the header has the column ${quoted(twice)} twice`);
   return { delimiter, columns, rows };
 }
 

@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { quoted } from '../base/json.js';
 
 /** Bytes that can be read anywhere: a file, or memory. */
 export interface RandomAccess {
@@ -50,13 +51,13 @@ export async function* tarMembers(file: RandomAccess, where: string): AsyncGener
     const prefix = field(257, 5) === 'ustar' && header[262] === 0 ? field(345, 155) : '';
     const name = override('path') ?? (prefix ? `${prefix}/${field(0, 100)}` : field(0, 100));
     const pax = override('size');
-    if (pax !== undefined && !/^\d{1,15}$/.test(pax)) throw fail(`its PAX record gives the size "${pax}"`);
+    if (pax !== undefined && !/^\d{1,15}$/.test(pax)) throw fail(`its PAX record gives the size ${quoted(pax)}`);
     // Extensions describe the member after them; a `size` in force is that member's, not theirs.
     const extension = type === 'x' || type === 'g' || type === 'L' || type === 'K';
     const size = pax !== undefined && !extension ? Number(pax) : numberField(header.subarray(124, 136), fail);
     const offset = at + BLOCK;
     if (offset + size > file.size) {
-      throw fail(`the member "${name}" of ${size} bytes is cut: the file ends at byte ${file.size}`);
+      throw fail(`the member ${quoted(name)} of ${size} bytes is cut: the file ends at byte ${file.size}`);
     }
     if (extension) {
       if (size > MAX_EXTENSION) throw fail(`it has a name or PAX record of ${size} bytes`);
@@ -67,11 +68,11 @@ export async function* tarMembers(file: RandomAccess, where: string): AsyncGener
     } else {
       next = new Map();
       if (type === '0' || type === '7' || (type === '\0' && !name.endsWith('/'))) {
-        if (name.startsWith('/')) throw fail(`the member name "${name}" is absolute`);
+        if (name.startsWith('/')) throw fail(`the member name ${quoted(name)} is absolute`);
         if (name.includes('\\') || /^[a-z]:/i.test(name)) {
-          throw fail(`the member name "${name}" has a backslash or a drive letter`);
+          throw fail(`the member name ${quoted(name)} has a backslash or a drive letter`);
         }
-        if (name.split('/').includes('..')) throw fail(`the member name "${name}" leaves the archive`);
+        if (name.split('/').includes('..')) throw fail(`the member name ${quoted(name)} leaves the archive`);
         yield { name, offset, size };
       }
     }

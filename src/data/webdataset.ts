@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { quoted } from '../base/json.js';
 import { type RandomAccess, type TarMember, tarMembers } from './tar.js';
 
 /** One sample of a WebDataset shard: the members that share a key, by field (lower-cased, everything after the first dot). */
@@ -22,14 +23,15 @@ export async function* webSamples(file: RandomAccess, where: string): AsyncGener
     const field = extension.toLowerCase();
     if (/(^|\.)(pyd|pkl|pickle|pth|pt)(\.gz)?$/.test(field)) {
       throw new JepaError(
-        `${where}: sample ${key} has the pickled field "${field}", which is refused: unpickling runs code`,
+        `${where}: sample ${quoted(key)} has the pickled field ${quoted(field)}, which is refused: unpickling runs code`,
       );
     }
     if (sample?.key !== key) {
       if (sample) yield sample;
       sample = { key, fields: new Map() };
     }
-    if (sample.fields.has(field)) throw new JepaError(`${where}: sample ${key} has the field "${field}" twice`);
+    if (sample.fields.has(field))
+      throw new JepaError(`${where}: sample ${quoted(key)} has the field ${quoted(field)} twice`);
     sample.fields.set(field, member);
   }
   if (sample) yield sample;
@@ -40,7 +42,7 @@ export function classField(bytes: Uint8Array, where: string): number {
   const text = new TextDecoder().decode(bytes).trim();
   const value = Number(text);
   if (!/^[+-]?\d+$/.test(text) || value !== (value | 0)) {
-    throw new JepaError(`${where}: the cls field is not an integer: "${text.slice(0, 40)}"`);
+    throw new JepaError(`${where}: the cls field is not an integer: ${quoted(text)}`);
   }
   return value;
 }

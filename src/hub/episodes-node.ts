@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
-import { isJsonObject, type JsonObject, parseJson } from '../base/json.js';
+import { isJsonObject, type JsonObject, parseJson, quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import { type EpisodeDataset, type EpisodeReading, episodeArrays } from '../data/episodes/dataset.js';
 import { fileSource } from './files.js';
@@ -36,30 +36,43 @@ export async function openEpisodeColumns(path: string): Promise<EpisodeColumns> 
     };
     const [lengths, offsets] = [integers('ep_len'), integers('ep_offset')];
     const columns = new Map([...file.datasets].filter(([name]) => name !== 'ep_len' && name !== 'ep_offset'));
-    const [first, ...rest] = columns.values();
-    if (!first) throw new JepaError(`${path}: no columns beside ep_len and ep_offset`);
-    const [steps = 0] = first.shape;
-    const odd = rest.find(({ shape }) => shape[0] !== steps);
-    if (odd) {
-      throw new JepaError(
-        `${path}: columns of different length: "${first.path}" has ${steps} steps, "${odd.path}" ${odd.shape[0] ?? 0}`,
-      );
-    }
-    if (lengths.length !== offsets.length) {
-      throw new JepaError(`${path}: ${lengths.length} lengths of episodes and ${offsets.length} offsets`);
-    }
-    lengths.forEach((length, i) => {
-      if (!(length >= 0 && offsets[i] >= 0 && offsets[i] + length <= steps)) {
-        throw new JepaError(
-          `${path}: episode ${i} is said to have ${length} steps from ${offsets[i]} on, beyond the ${steps} of the file`,
-        );
-      }
-    });
+    const steps = checkEpisodes(path, lengths, offsets, columns);
     return { steps, lengths, offsets, columns, close: file.close };
   } catch (error) {
     file.close();
     throw error;
   }
+}
+
+/** The steps of a file. Throws a `JepaError` if columns differ in length or an episode reaches beyond them. */
+function checkEpisodes(
+  path: string,
+  lengths: readonly number[],
+  offsets: readonly number[],
+  columns: ReadonlyMap<string, { readonly shape: readonly number[] }>,
+): number {
+  const [first, ...rest] = columns;
+  if (!first) throw new JepaError(`${path}: no columns beside ep_len and ep_offset`);
+  const [name, { shape }] = first;
+  const [steps = 0] = shape;
+  const odd = rest.find(([, column]) => column.shape[0] !== steps);
+  if (odd) {
+    throw new JepaError(
+      `${path}: columns of different length: ${quoted(name)} has ${steps} steps, ${quoted(odd[0])} ${odd[1].shape[0] ?? 0}`,
+    );
+  }
+  if (lengths.length !== offsets.length) {
+    throw new JepaError(`${path}: ${lengths.length} lengths of episodes and ${offsets.length} offsets`);
+  }
+  const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
+  lengths.forEach((length, i) => {
+    if (!(isCount(length) && isCount(offsets[i]) && offsets[i] + length <= steps)) {
+      throw new JepaError(
+        `${path}: episode ${i} is said to have ${length} steps from ${offsets[i]} on, beyond the ${steps} of the file`,
+      );
+    }
+  });
+  return steps;
 }
 
 /** Episodes in memory, back to back: every column has one row a step. */
@@ -108,7 +121,9 @@ export function readEpisodesNpz(path: string): EpisodeTable {
         throw new JepaError(`${path}: "${name}" is ${tensor.dtype}; columns are float32 or uint8`);
       columns.set(name, tensor as HostTensor<'float32'> | HostTensor<'uint8'>);
     }
-    return { lengths: integers('ep_len'), offsets: integers('ep_offset'), columns };
+    const [lengths, offsets] = [integers('ep_len'), integers('ep_offset')];
+    checkEpisodes(path, lengths, offsets, columns);
+    return { lengths, offsets, columns };
   } finally {
     source.close();
   }

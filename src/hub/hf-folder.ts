@@ -30,8 +30,9 @@ export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } 
  */
 export type NamesOf = (official: string) => string[] | undefined;
 
-/** No encoder has more of anything (layers, heads, width); keeps a damaged configuration from filling the memory. */
+/** No encoder has more of anything (heads, width), or more layers; keeps a damaged configuration from filling the memory. */
 const LARGEST_COUNT = 100_000;
+const LARGEST_DEPTH = 1000;
 
 /** Reads the entries of a `config.json`, each with a message of its own. */
 export function configReader(json: JsonObject, path: string) {
@@ -40,13 +41,16 @@ export function configReader(json: JsonObject, path: string) {
   };
   const isCount = (value: unknown): value is number =>
     Number.isSafeInteger(value) && (value as number) > 0 && (value as number) <= LARGEST_COUNT;
+  const count = (key: string, fallback: number | undefined, largest: number): number => {
+    const value = json[key] ?? fallback;
+    if (isCount(value) && value <= largest) return value;
+    return refuse(`"${key}" is missing or not an integer from 1 to ${largest}`);
+  };
   return {
     refuse,
     isCount,
-    count(key: string, fallback?: number): number {
-      const value = json[key] ?? fallback;
-      return isCount(value) ? value : refuse(`"${key}" is missing or not an integer from 1 to ${LARGEST_COUNT}`);
-    },
+    count: (key: string, fallback?: number): number => count(key, fallback, LARGEST_COUNT),
+    layers: (key: string, fallback?: number): number => count(key, fallback, LARGEST_DEPTH),
     positive(key: string, fallback: number): number {
       const value = json[key] ?? fallback;
       return typeof value === 'number' && value > 0 ? value : refuse(`"${key}" is not a positive number`);

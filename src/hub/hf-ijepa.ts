@@ -62,7 +62,7 @@ export function readHuggingFaceFolder(folder: string): LoadedEncoder {
 }
 
 function parseConfig(json: JsonObject, path: string): VitConfig {
-  const { refuse, isCount, count, positive, only } = configReader(json, path);
+  const { refuse, isCount, count, layers, positive, only } = configReader(json, path);
   if (json.model_type !== 'ijepa') return refuse(`"model_type" is ${quoted(json.model_type)} instead of "ijepa"`);
   only('hidden_act', 'gelu');
   only('pooler_act', 'tanh');
@@ -83,7 +83,7 @@ function parseConfig(json: JsonObject, path: string): VitConfig {
     patchSize,
     channels: count('num_channels', 3),
     width,
-    depth: count('num_hidden_layers'),
+    depth: layers('num_hidden_layers'),
     heads,
     mlpWidth: count('intermediate_size'),
     qkvBias: json.qkv_bias !== false,

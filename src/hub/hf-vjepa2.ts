@@ -71,7 +71,7 @@ function mlpWidthOf(stored: Stored, name: string, width: number, ratio: number):
 }
 
 function parseConfig(json: JsonObject, path: string, stored: Stored): VitConfig {
-  const { refuse, count, positive, only } = configReader(json, path);
+  const { refuse, count, layers, positive, only } = configReader(json, path);
   if (json.model_type !== 'vjepa2') return refuse(`"model_type" is ${quoted(json.model_type)} instead of "vjepa2"`);
   only('hidden_act', 'gelu');
   const size = json.crop_size === undefined ? count('image_size') : count('crop_size');
@@ -83,7 +83,7 @@ function parseConfig(json: JsonObject, path: string, stored: Stored): VitConfig 
     frames: count('frames_per_clip', 64),
     tubeletSize: count('tubelet_size', 2),
     width,
-    depth: count('num_hidden_layers'),
+    depth: layers('num_hidden_layers'),
     heads: count('num_attention_heads'),
     mlpWidth: mlpWidthOf(stored, 'encoder.layer.0', width, positive('mlp_ratio', 4)),
     qkvBias: json.qkv_bias !== false,
@@ -101,11 +101,11 @@ function readPredictor(
   stored: Stored,
   folder: string,
 ): NonNullable<LoadedEncoder['predictor']> {
-  const { count, positive } = configReader(json, path);
+  const { count, layers, positive } = configReader(json, path);
   const width = count('pred_hidden_size', 384);
   const config: PredictorConfig = {
     width,
-    depth: count('pred_num_hidden_layers', 12),
+    depth: layers('pred_num_hidden_layers', 12),
     heads: count('pred_num_attention_heads', 12),
     mlpWidth: mlpWidthOf(stored, 'predictor.layer.0', width, positive('pred_mlp_ratio', 4)),
     qkvBias: encoder.qkvBias,
@@ -135,9 +135,9 @@ function readClassifier(
   stored: Stored,
   folder: string,
 ): AttentiveClassifier {
-  const { count } = configReader(json, path);
+  const { layers } = configReader(json, path);
   const pooler = poolerConfig(width, heads, {
-    depth: count('num_pooler_layers', 3),
+    depth: layers('num_pooler_layers', 3),
     mlpWidth: mlpWidthOf(stored, 'pooler.cross_attention_layer', width, 4),
     // The official probe has 1e-5.
     eps,

@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
@@ -38,6 +39,19 @@ export interface Checkpoint {
   /** What lives from step to step beside them (`Method.memory`). */
   readonly memory: Map<string, HostTensor<'float32'>>;
 }
+
+const count = z.number().int().min(0);
+/** What is read of a file; the configuration has a schema of its own. */
+const metaSchema = z.looseObject({
+  step: count,
+  totalSteps: count,
+  position: z.looseObject({ epoch: count, step: count }),
+  samples: count.optional(),
+  workers: count,
+  backend: z.string(),
+  seconds: z.number().min(0),
+  facts: z.looseObject({}).optional(),
+});
 
 const SLOT = 'slot/';
 const MEMORY = 'memory/';
@@ -90,8 +104,20 @@ export function readCheckpointMeta(folder: string): CheckpointMeta {
   if (meta?.format === undefined || meta.config === undefined) return damaged('it is no checkpoint');
   if (meta.format !== 1)
     throw new JepaError(`${path}: checkpoint format ${meta.format} is not known; use the version that wrote it`);
+  const { success, error } = metaSchema.safeParse(meta);
+  if (!success) return damaged(`${error.issues[0].path.join('.')}: ${error.issues[0].message}`);
   // Runs of before the first modality beside images know nothing of kinds of data.
-  return { ...meta, config: parseConfig(meta.config, () => `${path}:`), facts: meta.facts ?? {} };
+  return { ...meta, config: configOf(meta, path), facts: meta.facts ?? {} };
+}
+
+/** The configuration of a checkpoint, which nobody edits: of what is wrong with it the first is enough. */
+function configOf({ config }: CheckpointMeta, path: string): Config {
+  try {
+    return parseConfig(config, () => `${path}:`);
+  } catch (error) {
+    if (error instanceof JepaError) throw new JepaError(error.message.split('\n', 1)[0]);
+    throw error;
+  }
 }
 
 /** Reads the newest complete checkpoint of a folder. Throws a `JepaError` where there is none or it is damaged. */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { z } from 'zod';
 import { withFileErrors } from '../base/atomic.js';
 import { JepaError, UsageError } from '../base/errors.js';
 import { float32, type HostTensor } from '../base/tensor.js';
@@ -38,6 +39,13 @@ export async function openEmbeddings(path: string): Promise<EmbeddingIndex> {
   }
 }
 
+const companionSchema = z.looseObject({
+  metadata: z.record(z.string(), z.string()),
+  paths: z.array(z.string()),
+  labels: z.array(z.int32()).optional(),
+  classNames: z.array(z.string()).optional(),
+});
+
 function openArray(path: string): EmbeddingIndex {
   const embeddings = withFile(path, (source) => {
     const { tensor } = openNpy(source);
@@ -48,9 +56,12 @@ function openArray(path: string): EmbeddingIndex {
   if (!fs.existsSync(beside)) {
     throw new JepaError(`${path}: ${beside}, which says what the rows are, is missing; embed the images again`);
   }
-  const { paths, labels, classNames, metadata } = readJsonFile(beside) as unknown as Companion;
+  const companion = companionSchema.safeParse(readJsonFile(beside));
+  if (!companion.success)
+    throw new JepaError(`${beside} does not say what the rows of ${path} are; embed the images again`);
+  const { paths, labels, classNames, metadata }: Companion = companion.data;
   const [rows] = embeddings.shape;
-  if (!Array.isArray(paths) || paths.length !== rows || (labels && labels.length !== rows)) {
+  if (paths.length !== rows || (labels && labels.length !== rows)) {
     throw new JepaError(`${beside} does not go with the ${rows} rows of ${path}; embed the images again`);
   }
   return { name: path, metadata, embeddings, paths, ...(labels && { labels: Int32Array.from(labels) }), classNames };

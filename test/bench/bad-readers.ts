@@ -1,4 +1,4 @@
-import type { Reader } from '../../bench/fuzz/readers.js';
+import type { Reader } from '../../bench/fuzz/reader.js';
 import { JepaError } from '../../src/base/errors.js';
 
 /** Readers with one fault each, which the fuzzer must see; the seed is `{"a": 1}`. */

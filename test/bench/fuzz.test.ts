@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fuzz } from '../../bench/fuzz/fuzz.js';
 import { mutate } from '../../bench/fuzz/mutate.js';
-import { READERS, type Reader } from '../../bench/fuzz/readers.js';
+import type { Reader } from '../../bench/fuzz/reader.js';
+import { READERS } from '../../bench/fuzz/readers.js';
 import { createRandom } from '../../src/base/random.js';
 import { ALL as BAD } from './bad-readers.js';
 

@@ -407,6 +407,27 @@ describe('the cache of decoded images', () => {
     );
   });
 
+  it('a shard whose index names places that it does not have is refused', async () => {
+    const rows = [
+      ['a', -1e15, 1e15, 1, 1],
+      ['a', 0, -4, -4, 1],
+      ['a', 0, 0.5, 2, 1],
+      ['a', 0, '1', 1, 1],
+      ['a', 0, 9, 9, 1],
+      [1, 0, 1, 1, 1],
+    ];
+    for (const [i, row] of rows.entries()) {
+      const folder = join(scratch, `damaged-${i}`);
+      mkdirSync(folder);
+      const json = Buffer.from(JSON.stringify([['good', 0, 2, 2, 1], row]));
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(json.length);
+      const parts = [Buffer.alloc(4), json, length, Buffer.from('jepa decoded 1\n\0')];
+      writeFileSync(join(folder, 'x.decoded'), Buffer.concat(parts));
+      await assert.rejects(open(`damaged-${i}`), /x\.decoded: not a shard of decoded images; delete it/, String(row));
+    }
+  });
+
   it('a key follows path, time, size and way of decoding', () => {
     const keys = [
       cacheKey('a', 1, 2, 3),

@@ -188,7 +188,7 @@ describe('WebDataset', () => {
     truncated_member: /is cut: the file ends at byte 812/,
     truncated_header: /header block is cut/,
     checksum: /checksum/,
-    duplicate_field: /sample 0001 has the field "txt" twice/,
+    duplicate_field: /sample "0001" has the field "txt" twice/,
     traversal: /leaves the archive/,
     absolute: /absolute/,
     windows_path: /backslash or a drive/,
@@ -226,6 +226,19 @@ describe('WebDataset', () => {
       const read = await samplesOf(path).catch((error) => assert.ok(error instanceof JepaError));
       assert.ok(read === undefined || read.length === wanted, `${length} bytes`);
     }
+  });
+
+  it('names that would break a line or move a cursor are shown with escapes', async () => {
+    const archive = readFileSync(join(fixtures, 'webdataset/basic-000000.tar'));
+    archive.write('a\\\n\x1b[2J\x9b', 0, 'latin1');
+    archive.fill(0x20, 148, 156);
+    const sum = archive.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+    archive.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    const path = join(scratch, 'names.tar');
+    writeFileSync(path, archive);
+    const message = await refused(() => samplesOf(path));
+    assert.match(message, /the member name "a.*" has a backslash/);
+    assert.match(message, /^[ -~\ufffd]+$/);
   });
 
   it('a folder of images with an archive in it is one of images, one of shards with a preview one of shards', async () => {

@@ -267,6 +267,13 @@ test('folders that do not fit their configuration say what is wrong', () => {
   refused(
     'config.json',
     (json) => {
+      json.num_hidden_layers = 100_000;
+    },
+    /"num_hidden_layers" is missing or not an integer from 1 to 1000/,
+  );
+  refused(
+    'config.json',
+    (json) => {
       json.num_hidden_layers = 1;
     },
     /16 unexpected: "encoder.layer.1/,

@@ -150,6 +150,8 @@ describe('search', () => {
     );
     await assert.rejects(search({ encoder, index, like: join(images, 'cat', '2b.png'), engine }), /2b\.png/);
     await assert.rejects(search({ encoder, index, like: 8, engine }), /no row 8, rows are 0 to 7/);
+    writeFileSync(join(folder, 'all.npy.json'), '{"paths": {"length": 8}}');
+    await assert.rejects(openEmbeddings(join(folder, 'all.npy')), /json does not say what the rows of .* are/);
     rmSync(join(folder, 'all.npy.json'));
     await assert.rejects(
       openEmbeddings(join(folder, 'all.npy')),

@@ -74,6 +74,13 @@ test('episodes go to npz and HDF5 and back', async () => {
   for (const [name, tensor] of table.columns) assert.deepEqual(open.columns.get(name)?.read().data, tensor.data);
   open.close();
   assert.deepEqual(readdirSync(folder).sort(), ['a.h5', 'a.npz']);
+  const beyond = { ...table, offsets: [0, 6] };
+  for (const name of ['beyond.npz', 'beyond.h5']) {
+    await writeEpisodes(join(folder, name), beyond);
+    const open = async () =>
+      name.endsWith('.npz') ? readEpisodesNpz(join(folder, name)) : openEpisodeColumns(join(folder, name));
+    await assert.rejects(open, /episode 1 is said to have 5 steps from 6 on, beyond the 10 of the file/);
+  }
   await assert.rejects(writeEpisodes(join(folder, 'a.txt'), table), /written to .npz, .h5 or .hdf5/);
   assert.throws(
     () => collectEpisodes(worldCalled('pendulum'), walkBehaviour(), { episodes: 1, steps: 2, seed: 0 }),

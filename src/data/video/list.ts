@@ -1,4 +1,5 @@
 import { JepaError } from '../../base/errors.js';
+import { quoted } from '../../base/json.js';
 import { csvText, parseCsv } from '../csv.js';
 
 /** One line of a list of videos. */
@@ -57,7 +58,7 @@ function commaList(bytes: Uint8Array, where: string): VideoListEntry[] {
 
 function entry(path: string, label: string, where: string, place: string): VideoListEntry {
   if (!isInteger(label)) {
-    throw new JepaError(`${where}: ${place}: the label "${label.slice(0, 40)}" is not an integer`);
+    throw new JepaError(`${where}: ${place}: the label ${quoted(label)} is not an integer`);
   }
   return { path, label: Number(label), isImage: /\.(jpe?g|png)$/i.test(path) };
 }
