@@ -6,7 +6,7 @@ import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
 import { openJsonl } from '../hub/jsonl.js';
 import { createAgentView } from '../report/agent-terminal.js';
-import { formatDuration, formatFixed, formatNumber } from '../report/format.js';
+import { formatDuration, formatFixed, formatMean, formatNumber } from '../report/format.js';
 import { type Headline, type LifeReport, type MeanOf, writeReport } from '../report/index.js';
 import { createEngine } from '../runtime/engine.js';
 import type { Engine } from '../runtime/program.js';
@@ -91,6 +91,7 @@ export async function agent(recipe: string, overrides: readonly string[], option
   const seconds = (performance.now() - began) / 1000;
   const interrupted = interrupts.signal.aborted;
   const summary = summaryOf(results);
+  const cores = availableParallelism();
   const result = {
     recipe: name,
     seeds: seeds.slice(0, results.length),
@@ -114,7 +115,7 @@ export async function agent(recipe: string, overrides: readonly string[], option
     environment: [
       { name: 'Seeds', value: seeds.join(', ') },
       { name: 'Time', value: formatDuration(seconds) },
-      { name: 'Machine', value: `Node ${process.versions.node}, ${availableParallelism()} cores` },
+      { name: 'Machine', value: `Node ${process.versions.node}, ${cores} ${cores === 1 ? 'core' : 'cores'}` },
     ],
     next: nextSteps(name, config),
   });
@@ -188,8 +189,8 @@ function summaryOf(results: readonly LifeResult[]): Summary {
 
 function shown(value: MeanOf | undefined, { share }: Measure): string {
   if (!value) return '';
-  const text = (v: number): string => (share ? formatFixed(100 * v, 1) : formatNumber(v));
-  return `${text(value.mean)}${value.error ? ` ± ${text(value.error)}` : ''}${share ? ' %' : ''}`;
+  if (!share) return formatMean(value.mean, value.error);
+  return `${formatFixed(100 * value.mean, 1)}${value.error ? ` ± ${formatFixed(100 * value.error, 1)}` : ''} %`;
 }
 
 function headlineOf({ measures }: Life, { lived }: Summary): Headline[] {
@@ -240,7 +241,7 @@ function show(
         measures.map((_, i) => i + 1),
       ),
     );
-    print();
+    if (learned.length > 0) print();
     for (const { part, value, beside } of learned) print(`${part}: ${formatNumber(value)} (${beside})`);
     print();
     for (const { claim, value, passed } of checks)

@@ -242,14 +242,16 @@ function arrows(from: Point, points: readonly Point[]): string {
 
 /** The plane from above: one character a cell. */
 function mapOf(stage: Stage, frame: Frame, colors: Colors): Piece[] {
+  const [wide, high] = [stage.width / COLUMNS, stage.height / ROWS];
   const cells: Piece[][] = Array.from({ length: ROWS }, (_, r) =>
     Array.from({ length: COLUMNS }, (_, c): Piece => {
-      const [x, y] = [((c + 0.5) * stage.width) / COLUMNS, ((r + 0.5) * stage.height) / ROWS];
+      const [x, y] = [(c + 0.5) * wide, (r + 0.5) * high];
       const place = stage.places.find(
         ({ at, radius, half, parts }) =>
           (parts?.includes(frame.phase) ?? true) &&
           (half
-            ? Math.abs(x - at[0]) <= half[0] && Math.abs(y - at[1]) <= half[1]
+            ? // What is thinner than a cell is drawn where its middle is.
+              Math.abs(x - at[0]) <= Math.max(half[0], wide / 2) && Math.abs(y - at[1]) <= Math.max(half[1], high / 2)
             : Math.hypot(x - at[0], y - at[1]) <= (radius ?? 0)),
       );
       if (!place) return [' ', ' '];

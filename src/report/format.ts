@@ -16,6 +16,13 @@ export function formatNumber(value: number, digits = 3): string {
   return decimals ? text.replace(/\.?0+$/, '') : text;
 }
 
+/** A mean with its standard error, if it has one: two digits of the error, and the mean as exactly as that. */
+export function formatMean(mean: number, error?: number): string {
+  if (!error || !Number.isFinite(error) || error < 1e-6) return formatNumber(mean);
+  const decimals = Math.max(0, 1 - Math.floor(Math.log10(Number(error.toPrecision(2)))));
+  return `${formatFixed(mean, decimals)} ± ${formatFixed(error, decimals)}`;
+}
+
 /** A number with a fixed count of decimals, thousands separated, with a real minus sign. */
 export function formatFixed(value: number, decimals: number): string {
   if (!Number.isFinite(value)) return formatNumber(value);

@@ -12,6 +12,8 @@ export interface PageData {
 /** An agent's life to be replayed. */
 export interface ReplayData {
   readonly stage: Pick<Stage, 'terms' | 'levels' | 'movers'>;
+  /** Whether there is anything that a shield keeps the agent from. */
+  readonly guarded: boolean;
   readonly chapters: readonly { readonly name: string; readonly frames: readonly ReplayFrame[] }[];
 }
 
@@ -492,7 +494,7 @@ export function pageScript(): void {
   function replay(): void {
     const root = element<HTMLElement>('[data-replay]');
     if (!root || !data.replay) return;
-    const { stage, chapters } = data.replay;
+    const { stage, guarded, chapters } = data.replay;
     const svgElement = (name: string, attributes: Readonly<Record<string, string | number>>) => {
       const made = document.createElementNS(moving.namespaceURI, name);
       for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
@@ -645,7 +647,9 @@ export function pageScript(): void {
       row(
         'Saw',
         ...(frame.picture ? [picture(frame.picture)] : []),
-        `${heard}Thinks it is at ${spot(frame.believed)}${unsure}; it is ${few(off)} away from there.`,
+        off < 1e-3 && !unsure
+          ? `${heard}It is at ${spot(frame.place)}, and knows it.`
+          : `${heard}Thinks it is at ${spot(frame.believed)}${unsure}; it is ${few(off)} away from there.`,
       );
       if (stage.levels.length)
         row(
@@ -665,7 +669,7 @@ export function pageScript(): void {
           : 'nothing: it acted at once.',
       );
       const verdicts = {
-        kept: 'The shield let it pass.',
+        kept: guarded ? 'The shield let it pass.' : '',
         moved: 'The shield took the nearest safe action instead',
         fallback: 'The shield found nothing safe and took the fallback',
       };

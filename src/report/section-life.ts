@@ -1,7 +1,7 @@
 import type { Check, Frame, Lived, Measure, Place, Point, Stage } from '../agent/life.js';
 import { barPlot } from './bars.js';
 import type { LifeReport, MeanOf } from './data.js';
-import { formatFixed, formatNumber } from './format.js';
+import { formatFixed, formatMean, formatNumber } from './format.js';
 import { type Html, html } from './html.js';
 import type { ReplayFrame } from './page.js';
 import type { Collected, Section } from './section.js';
@@ -32,10 +32,10 @@ export function livedSection({ life }: { readonly life?: LifeReport }): Section 
     title: 'What came out',
     lead: `The agent beside variants of itself and floors, in the same world with the same chance. ${seeds > 1 ? `Means and standard errors over ${seeds} seeds.` : 'One seed.'}`,
     body: html`<div class="stack"><figure class="card"><h3>${first.name} <span>${first.about}. ${more} is better.</span></h3>${barPlot(bars, longest)}</figure>
-<figure class="card"><table><thead><tr><th></th>${measures.map(({ name, about }) => html`<th class="number" title="${about}">${name}</th>`)}</tr></thead><tbody>${lived.map(
+<figure class="card"><div class="wide"><table><thead><tr><th></th>${measures.map(({ name, about }) => html`<th class="number" title="${about}">${name}</th>`)}</tr></thead><tbody>${lived.map(
       ({ name, kind, values }) =>
         html`<tr><th scope="row"><i class="dot" style="background:${color(TONES[kind])}"></i>${name}</th>${measures.map((measure) => html`<td class="number">${shown(values[measure.name], measure)}</td>`)}</tr>`,
-    )}</tbody></table><p class="note">${measures.map(({ name, about }) => `${name}: ${about}`).join('; ')}.</p></figure>
+    )}</tbody></table></div><p class="note">${measures.map(({ name, about }) => `${name}: ${about}`).join('; ')}.</p></figure>
 ${checks.length > 0 ? html`<figure class="card"><h3>What should come out</h3><table><tbody>${checks.map(checkRow)}</tbody></table></figure>` : undefined}
 ${learned.length > 0 ? html`<figure class="card"><h3>What the parts learned before</h3><table><tbody>${learned.map(({ part, value, beside }) => html`<tr><th scope="row">${part}</th><td>${formatNumber(value)}</td><td>${beside}</td></tr>`)}</tbody></table></figure>` : undefined}</div>`,
   };
@@ -47,16 +47,23 @@ function checkRow({ claim, value, passed }: Check): Html {
 
 function shown(value: MeanOf | undefined, { share }: Measure): string {
   if (!value) return '';
-  const text = (v: number): string => (share ? `${formatFixed(100 * v, 1)} %` : formatNumber(v));
-  return value.error ? `${text(value.mean)} ± ${text(value.error)}` : text(value.mean);
+  if (!share) return formatMean(value.mean, value.error);
+  const error = value.error ? ` ± ${formatFixed(100 * value.error, 1)}` : '';
+  return `${formatFixed(100 * value.mean, 1)}${error} %`;
 }
 
 export function replaySection({ life }: { readonly life?: LifeReport }, page: Collected): Section | undefined {
   const chapters = life?.chapters.filter(({ frames }) => frames.length > 0) ?? [];
   if (!life || chapters.length === 0) return undefined;
   const { stage } = life;
+  const all = chapters.flatMap(({ frames }) => frames);
+  const guarded = stage.places.some(({ kind }) => kind === 'danger') || all.some(({ verdict }) => verdict !== 'kept');
+  const believes = all.some(
+    ({ place, believed, deviation }) => deviation !== undefined || apart(place, believed) > 1e-3,
+  );
   page.replay = {
     stage: { terms: stage.terms, levels: stage.levels, movers: stage.movers },
+    guarded,
     chapters: chapters.map(({ name, frames }) => ({ name, frames: frames.map(packed) })),
   };
   const tools = html`<div class="tools"><label>Part of the life <select>${chapters.map(({ name }) => html`<option>${name}</option>`)}</select></label>
@@ -68,13 +75,13 @@ export function replaySection({ life }: { readonly life?: LifeReport }, page: Co
     lead: 'What it saw, what it imagined, what each term of its cost said, what it did, in which mode, and why. Arrow keys step; a click into the strip below goes there.',
     body: html`<div class="replay" data-replay>${tools}<div class="scene"><figure class="card">${plane(stage)}${legend([
       { name: 'agent', tone: 0 },
-      { name: 'where it thinks it is', tone: 5 },
+      ...(believes ? [{ name: 'where it thinks it is', tone: 5 as const }] : []),
       { name: 'proposal', tone: 'faint' },
       { name: 'plan', tone: 1 },
       { name: 'subgoal', tone: 4 },
       ...stage.movers.map((name) => ({ name, tone: 2 as const })),
     ])}</figure><div class="card told"></div></div>
-<figure class="card"><h3>The whole part <span>background: danger; upper band: mode; ticks: the shield acted</span></h3>${legend(
+<figure class="card"><h3>The whole part <span>${guarded ? 'background: danger; upper band: mode; ticks: the shield acted' : 'upper band: mode; curves: energy'}</span></h3>${legend(
       [
         { name: 'Mode 2', tone: 1 },
         { name: 'Mode 1', tone: 2 },
@@ -102,6 +109,7 @@ function plane({ width, height, places }: Stage): Html {
   )}<g class="moving" data-unit="${unit}"></g></svg>`;
 }
 
+const apart = (a: Point, b: Point): number => Math.hypot(a[0] - b[0], a[1] - b[1]);
 const round = (value: number): number => (Number.isFinite(value) ? Math.round(value * 1000) / 1000 : 0);
 const point = ([x, y]: Point): Point => [round(x), round(y)];
 

@@ -129,6 +129,7 @@ svg .back{fill:var(--tint)}
 .groups button[aria-pressed=true]{color:var(--ink);background:var(--tint);border-color:var(--ink)}
 .pair{display:grid;grid-template-columns:minmax(0,1.35fr) minmax(0,1fr);gap:18px;align-items:start}
 .stack{display:grid;gap:18px}
+.wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:13.5px;line-height:1.4}
 td,th{padding:6px 14px 6px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);font-weight:400}
 td:last-child,th:last-child{padding-right:0}

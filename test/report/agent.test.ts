@@ -136,7 +136,7 @@ test('the report has results with floors and a replay of every frame; names from
     chapters: [{ name: 'day </script>', frames: [frame(0, 2), frame(1, 1), frame(2, 1)] }],
   }; // biome-ignore format: data
   const page = await renderReport({ title: 'A day', life });
-  assert.match(page, /0\.02 ± 0\.004/);
+  assert.match(page, /0\.0200 ± 0\.0040/);
   assert.match(page, /25\.0 %/);
   assert.match(page, /class="met">met<\/td><td>never falls/);
   assert.match(page, /spring &#60;3/);

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatBytes, formatClock, formatDuration, formatFixed, formatNumber, power } from '../../src/report/format.js';
+import {
+  formatBytes,
+  formatClock,
+  formatDuration,
+  formatFixed,
+  formatMean,
+  formatNumber,
+  power,
+} from '../../src/report/format.js';
 
 test('numbers keep significant digits and lose noise', () => {
   const cases: [number, number, string][] = [
@@ -40,4 +48,12 @@ test('times and sizes carry their units', () => {
   assert.equal(formatBytes(512), '512 B');
   assert.equal(formatBytes(1024 * 1024), '1 MiB');
   assert.equal(formatBytes(1023), '1,023 B');
+});
+
+test('a mean is as exact as two digits of its error', () => {
+  assert.equal(formatMean(0.003471, 0.000208), '0.00347 ± 0.00021');
+  assert.equal(formatMean(112.4, 37.9), '112 ± 38');
+  assert.equal(formatMean(2, 0.0996), '2.00 ± 0.10');
+  assert.equal(formatMean(1000, 0), '1,000');
+  assert.equal(formatMean(0.25), '0.25');
 });
