@@ -5,6 +5,7 @@ import type { Configuration } from './configurator.js';
 import type { CostModule } from './cost.js';
 import { type Enforcement, guardedCosts, violations } from './guardrails.js';
 import type { AssociativeMemory } from './memory.js';
+import type { WorldModel } from './world-model.js';
 
 /**
  * The actor (LeCun 2022, section 4.1.1 and figures 3 to 5): Mode 1 acts at once by a policy; Mode 2 plans through the world
@@ -14,13 +15,6 @@ import type { AssociativeMemory } from './memory.js';
 type Row = ArrayLike<number>;
 /** Plans as rows of actions. */
 type Plans = readonly (readonly Float64Array[])[];
-
-/** What the world does next, as far as the agent knows. A latent tells apart what may happen. */
-export interface WorldModel {
-  predict(state: Row, action: Row, latent?: Row): Float64Array;
-  /** The same for many plans [plans, horizon, width] at once, where that is faster: states [plans, horizon, state]. */
-  rollOut?(state: Row, plans: HostTensor<'float32'>, latent?: Row): Promise<ArrayLike<number>>;
-}
 
 /** Mode 1: an action at once, on the way to a subgoal, with how sure the policy is of it (0 to 1). */
 export interface Policy {

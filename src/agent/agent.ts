@@ -3,6 +3,7 @@ import { type Configuration, type Configurator, configurationOf, type Limits, ty
 import { type CostModule, type CostReport, type CriticTarget, criticExamples } from './cost.js';
 import { type ShieldVerdict, shield } from './guardrails.js';
 import type { AssociativeMemory, EpisodicLog } from './memory.js';
+import type { Perceived } from './perception.js';
 
 /** The agent: six modules in one loop (LeCun 2022, figure 2). Each is a file of its own and can be replaced alone. */
 export interface AgentModules<P> {
@@ -37,14 +38,6 @@ export interface Learning {
   readonly critics?: { readonly every: number; readonly target: CriticTarget };
   /** What Mode 2 did is written into the memory that Mode 1 recalls from. */
   readonly distil?: boolean;
-}
-
-export interface Perceived {
-  readonly state: Float64Array;
-  /** Deviation of each of its numbers, where it is known. */
-  readonly deviation?: Float64Array;
-  /** Sensors that were not silent. */
-  readonly heard?: readonly string[];
 }
 
 /** Everything that happened in one step, to be looked at. */

@@ -7,6 +7,15 @@ import { cholesky, choleskySolve, type Matrix, matrix, multiply, transpose } fro
  * estimate is the Kalman filter.
  */
 
+/** What perception tells the agent in a step, by a filter or by an encoder. */
+export interface Perceived {
+  readonly state: Float64Array;
+  /** Deviation of each of its numbers, where it is known. */
+  readonly deviation?: Float64Array;
+  /** Sensors that were not silent. */
+  readonly heard?: readonly string[];
+}
+
 export interface Sensor {
   readonly name: string;
   /** What it shows of a state: reading = view state + noise, [readings, state]. */

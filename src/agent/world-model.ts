@@ -1,5 +1,5 @@
 import { JepaError } from '../base/errors.js';
-import type { WorldModel } from './actor.js';
+import type { HostTensor } from '../base/tensor.js';
 
 /**
  * A world model that predicts changes and learns while it acts (LeCun 2022, section 4.5): s' = s + W features(s, a). Every
@@ -7,6 +7,13 @@ import type { WorldModel } from './actor.js';
  */
 
 type Row = ArrayLike<number>;
+
+/** What the world does next, as far as the agent knows. A latent tells apart what may happen. */
+export interface WorldModel {
+  predict(state: Row, action: Row, latent?: Row): Float64Array;
+  /** The same for many plans [plans, horizon, width] at once, where that is faster: states [plans, horizon, state]. */
+  rollOut?(state: Row, plans: HostTensor<'float32'>, latent?: Row): Promise<ArrayLike<number>>;
+}
 
 export interface AdaptiveOptions {
   readonly features: (state: Row, action: Row) => ArrayLike<number>;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { drift, followNeeds, live, planner } from '../../bench/homeostasis.js';
 import { fixedConfigurator } from '../../src/agent/configurator.js';
@@ -30,4 +31,20 @@ test('every step can be looked at, and a reset forgets what was expected', async
     assert.equal(step.configuration.reason, 'always');
   }
   assert.deepEqual(log.moments().map(({ time }) => time), [0, 1, 2, 3]); // biome-ignore format: one claim
+});
+
+test('the loop fits one screen, in the order of the paper, and every module is at most two imports from it', () => {
+  const source = (name: string): string =>
+    readFileSync(new URL(`../../../src/agent/${name}.ts`, import.meta.url), 'utf8');
+  const lines = source('agent').split('\n');
+  const first = lines.findIndex((line) => line.includes('async step('));
+  const loop = lines.slice(first, lines.indexOf('    },', first) + 1);
+  assert.ok(loop.length > 20 && loop.length <= 50, `${loop.length} lines`);
+  const steps = loop.flatMap((line) => /^ +\/\/ (\d)\.(?: to (\d)\.)?/.exec(line)?.slice(1) ?? []).filter(Boolean);
+  assert.deepEqual(steps, ['1', '2', '5', '6', '7']);
+  const imports = (name: string): string[] =>
+    [...source(name).matchAll(/from '\.\/([^']+)\.js'/g)].map(([, imported]) => imported);
+  const near = new Set(imports('agent').flatMap((name) => [name, ...imports(name)]));
+  for (const name of ['configurator', 'perception', 'world-model', 'cost', 'memory', 'actor', 'guardrails'])
+    assert.ok(near.has(name), `${name} is farther than two imports from the loop`);
 });

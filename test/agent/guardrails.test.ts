@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createActor, type WorldModel } from '../../src/agent/actor.js';
+import { createActor } from '../../src/agent/actor.js';
 import { cemPlanner } from '../../src/agent/cem-planner.js';
 import { type Configuration, configurationOf } from '../../src/agent/configurator.js';
 import { costModule, intrinsicCost } from '../../src/agent/cost.js';
@@ -13,7 +13,7 @@ import {
   violations,
 } from '../../src/agent/guardrails.js';
 import { aStar } from '../../src/agent/search.js';
-import { adaptiveModel } from '../../src/agent/world-model.js';
+import { adaptiveModel, type WorldModel } from '../../src/agent/world-model.js';
 import { cholesky, choleskySolve, matrix } from '../../src/base/linalg.js';
 import { createRandom } from '../../src/base/random.js';
 

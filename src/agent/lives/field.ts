@@ -1,9 +1,8 @@
 import { matrix } from '../../base/linalg.js';
 import { createRandom, type Random } from '../../base/random.js';
-import type { WorldModel } from '../actor.js';
 import type { Homeostasis } from '../envs/homeostasis.js';
 import { createPerception, type Perception, type Sensor } from '../perception.js';
-import { adaptiveModel } from '../world-model.js';
+import { adaptiveModel, type WorldModel } from '../world-model.js';
 
 /** Body, senses and world model of somebody in the field of two needs. */
 

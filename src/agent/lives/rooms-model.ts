@@ -1,7 +1,6 @@
 import { SIZE } from '../../world/envs/two-rooms.js';
-import type { WorldModel } from '../actor.js';
 import { aStar } from '../search.js';
-import { adaptiveModel } from '../world-model.js';
+import { adaptiveModel, type WorldModel } from '../world-model.js';
 import { distance } from './ways.js';
 
 /**
