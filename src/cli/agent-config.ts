@@ -81,13 +81,13 @@ const skill = z.strictObject({
       clips: whole.default(250),
       frames: whole.min(3).default(32),
       steps: whole.default(2000),
-      width: whole.default(6),
+      width: whole.default(16),
     })
     .prefault({}),
   move: z.strictObject({ steps: whole.default(2000), updates: whole.default(500) }).prefault({}),
-  act: z.strictObject({ steps: whole.min(1200).default(12000), updates: whole.default(4000) }).prefault({}),
+  act: z.strictObject({ steps: whole.min(1200).default(12000), updates: whole.default(10000) }).prefault({}),
   practice: z.strictObject({ episodes: whole.default(100) }).prefault({}),
-  rehearsal: z.strictObject({ episodes: whole.default(60) }).prefault({}),
+  rehearsal: z.strictObject({ episodes: whole.default(100) }).prefault({}),
   exam: z.strictObject({ episodes: whole.default(50) }).prefault({}),
   steps: whole.default(40),
   planner: planner(8, 64),
@@ -96,11 +96,11 @@ const skill = z.strictObject({
       gamma: share.default(0.97),
       steps: whole.default(25),
       every: whole.default(400),
-      memory: whole.default(5000),
-      centres: whole.default(100),
+      memory: whole.default(8000),
+      centres: whole.default(200),
     })
     .prefault({}),
-  habit: habit(0.3, 0.5, 100, 4000).prefault({}),
+  habit: habit(0.45, 0.5, 100, 4000).prefault({}),
 });
 
 const layout = (wall: number, door: number) =>

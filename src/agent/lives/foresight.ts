@@ -5,11 +5,11 @@ import { mseLoss } from '../../graph/ops/losses.js';
 import { broadcastTo, concat, expandDims, narrow, reshape } from '../../graph/ops/move.js';
 import { input, type Tensor } from '../../graph/tensor.js';
 import { mlpForward, mlpOnHost, mlpSpec } from '../../nn/mlp.js';
-import { makeModule } from '../../nn/weights.js';
+import { type Module, makeModule } from '../../nn/weights.js';
 import { createFit } from '../../optim/fit.js';
 import { rollOutPlans } from '../../world/planning/objectives.js';
-import type { WorldModel } from '../actor.js';
 import type { LifeRun } from '../life.js';
+import type { WorldModel } from '../world-model.js';
 import { distance } from './ways.js';
 
 /** Foresight of somebody who sees representations: a network that foretells what follows an action. */
@@ -33,30 +33,41 @@ export interface Foresight {
 
 /** Deeds of an episode. */
 export const EPISODE = 40;
-/** Steps that the model is trained to foretell, those that its error is measured at, and stretches of an update. */
-const [AHEAD, MEASURED, BATCH] = [5, 8, 128];
+/** Steps that the model is trained to foretell, as far as its error is measured, and stretches of an update. */
+const [AHEAD, BATCH] = [8, 128];
+/** Share of the mean of weights that stays at an update. */
+const SETTLING = 0.998;
 
 /** Opens a model of representations of `width` numbers that knows nothing yet. */
 export async function openForesight(run: LifeRun, width: number, horizon: number): Promise<Foresight> {
-  const net = makeModule('model.', mlpSpec([width + 2, 96, 96, width]));
-  const step = (s: Tensor, a: Tensor): Tensor => add(s, mlpForward(concat([s, a], 1), net.weights, 3));
+  // What is used is the mean of the last weights: it errs less than any of them, at a rate that does not fall.
+  const [net, settled] = ['model.', 'settled.'].map((prefix) =>
+    makeModule(prefix, mlpSpec([width + 2, 96, 96, width])),
+  );
+  const stepOf =
+    ({ weights }: Module) =>
+    (s: Tensor, a: Tensor): Tensor =>
+      add(s, mlpForward(concat([s, a], 1), weights, 3));
   const [begin, deeds] = [input('begin', ['batch', width]), input('actions', ['batch', AHEAD, 2])];
   const truth = input('truth', ['batch', AHEAD, width]);
-  const along = reshape(rollOutPlans(begin, expandDims(deeds, 1), step), [begin.shape[0], AHEAD + 1, width]);
+  const along = reshape(rollOutPlans(begin, expandDims(deeds, 1), stepOf(net)), [begin.shape[0], AHEAD + 1, width]);
   const fit = await createFit(await run.engine(), {
     name: 'model',
-    modules: [net],
+    modules: [net, settled],
+    learn: [...net.tensors.values()],
+    followers: [...settled.tensors].map(([name, target]) => ({ target, online: net.tensors.get(name) as Tensor })),
+    momentum: SETTLING,
     loss: mseLoss(narrow(along, 1, 1, AHEAD), truth),
     seed: run.seed,
     lr: 1e-3,
   });
   const now = broadcastTo(expandDims(input('now', [width]), 0), ['batch', width]);
   const plans = expandDims(input('plans', ['batch', horizon, 2]), 1);
-  const courses = rollOutPlans(now, plans, step);
+  const courses = rollOutPlans(now, plans, stepOf(settled));
   const rolling = await fit.program('roll-out', {
     states: narrow(reshape(courses, [courses.shape[0], horizon + 1, width]), 1, 1, horizon),
   });
-  let predictor = mlpOnHost(await fit.state.read(), 'model.', 3);
+  let predictor = mlpOnHost(await fit.state.read(), 'settled.', 3);
   const model: WorldModel = {
     predict: (state, action) => {
       const change = predictor(Float64Array.of(...Array.from(state), ...Array.from(action)));
@@ -95,7 +106,7 @@ export async function openForesight(run: LifeRun, width: number, horizon: number
         });
         await run.step();
       }
-      predictor = mlpOnHost(await fit.state.read(), 'model.', 3);
+      predictor = mlpOnHost(await fit.state.read(), 'settled.', 3);
     },
     async close() {
       await rolling.close();
@@ -107,12 +118,12 @@ export async function openForesight(run: LifeRun, width: number, horizon: number
 /** Error of roll-outs of 8 steps along what was really done, as a share of that of standing still. */
 export function rollOutError(model: WorldModel, deeds: readonly Deed[]): number {
   let [own, still] = [0, 0];
-  for (let i = 0; i + MEASURED <= deeds.length; i++) {
-    if (deeds[i].time + MEASURED > EPISODE) continue;
+  for (let i = 0; i + AHEAD <= deeds.length; i++) {
+    if (deeds[i].time + AHEAD > EPISODE) continue;
     let state = deeds[i].s;
-    for (let k = 0; k < MEASURED; k++) state = model.predict(state, deeds[i + k].a);
-    own += distance(state, deeds[i + MEASURED - 1].next) ** 2;
-    still += distance(deeds[i].s, deeds[i + MEASURED - 1].next) ** 2;
+    for (let k = 0; k < AHEAD; k++) state = model.predict(state, deeds[i + k].a);
+    own += distance(state, deeds[i + AHEAD - 1].next) ** 2;
+    still += distance(deeds[i].s, deeds[i + AHEAD - 1].next) ** 2;
   }
   return Math.sqrt(own / still);
 }
