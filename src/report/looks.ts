@@ -89,9 +89,16 @@ function pixelsOf(
   return { width, height, channels, data: bytes };
 }
 
+/** Frames in a row of a sheet: as many as leave no gap at its end where the sheet stays less than four times as wide as high. */
+function sheetColumns(frames: number): number {
+  const square = Math.sqrt(frames);
+  for (let across = Math.ceil(square); across < 2 * square; across++) if (frames % across === 0) return across;
+  return Math.ceil(square);
+}
+
 /** Clips as sheets of frames, one for each step of the grid in time, row by row. */
 function clipLook(statistics: Statistics, [times, rows, columns]: readonly number[]): Look {
-  const across = Math.ceil(Math.sqrt(times));
+  const across = sheetColumns(times);
   const down = Math.ceil(times / across);
   /** Where in a sheet of frames of rows x columns a cell of a frame lies. */
   const place = (time: number, row: number, column: number, [height, width]: readonly [number, number]): number =>

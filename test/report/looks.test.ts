@@ -32,7 +32,7 @@ test('tokens of a clip lie on the frames of its sheet', () => {
   const transform = { kind: 'evaluate' as const, size: 4, mean: [0], std: [1] };
   const look = lookOf({ kind: 'video', transform }, [3, 2, 2], nothing);
   const [sheet] = look.pictures({ clips: float32([1, 1, 6, 4, 4], clip) }) as RawImage[];
-  assert.deepEqual([sheet.width, sheet.height, sheet.channels], [8, 8, 1]);
+  assert.deepEqual([sheet.width, sheet.height, sheet.channels], [12, 4, 1]);
   const { rows, columns, cells } = look.layout!;
   const means = cellMeans(sheet, rows, columns);
   assert.deepEqual(
