@@ -58,7 +58,18 @@ export function videoFiles(files: VideoFiles): VideoDataset {
     return { path, version: `${path} ${mtimeMs} ${size}` };
   }
 
-  const open = async (path: string) => (await decoderOf(path, files)).open(path, decode);
+  /** The video that was opened last: clips along a video come one after the other, and asking for its facts takes a program. */
+  let last: { readonly version: string; readonly video: Promise<OpenVideo> } | undefined;
+  const open = async (path: string, version: string): Promise<OpenVideo> => {
+    if (last?.version !== version) {
+      last = { version, video: decoderOf(path, files).then((decoder) => decoder.open(path, decode)) };
+      // What failed for want of time may be opened later.
+      last.video.catch(() => {
+        last = undefined;
+      });
+    }
+    return last.video;
+  };
 
   return {
     name,
@@ -66,11 +77,7 @@ export function videoFiles(files: VideoFiles): VideoDataset {
     channels: decode.channels,
     async read(index, request) {
       const { path, version } = await fileOf(index);
-      let video: Promise<OpenVideo> | undefined;
-      const opened = () => {
-        video ??= open(path);
-        return video;
-      };
+      const opened = () => open(path, version);
       const facts = remembered.get(version) ?? (await opened()).facts;
       if (remembered.size < REMEMBERED) remembered.set(version, facts);
       const indices = requestedFrames(request, facts, path);
@@ -80,8 +87,8 @@ export function videoFiles(files: VideoFiles): VideoDataset {
       return { ...clip, facts, indices };
     },
     async *stream(index, step, chunk) {
-      const { path } = await fileOf(index);
-      const { facts, every, frames } = await open(path);
+      const { path, version } = await fileOf(index);
+      const { facts, every, frames } = await open(path, version);
       if (every) for await (const { clip, indices } of every(step, chunk)) yield { ...clip, facts, indices };
       else yield* everyByFrames(facts, frames, step, chunk);
     },

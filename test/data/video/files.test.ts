@@ -241,6 +241,25 @@ describe('ffmpeg', { concurrency: true }, () => {
   });
 });
 
+it('a video is asked for its facts once, however many clips are read of it', async (t) => {
+  if (!haveFfmpeg(t) || process.platform === 'win32') return;
+  encode(join(scratch, 'once.mp4'), 24, '24', ...X264);
+  const [path, bin, log] = [process.env.PATH, join(scratch, 'bin'), join(scratch, 'probes.txt')];
+  mkdirSync(bin);
+  for (const program of ['ffmpeg', 'ffprobe']) {
+    const real = String(spawnSync('which', [program]).stdout).trim();
+    writeFileSync(join(bin, program), `#!/bin/sh\necho ${program} >> ${log}\nexec ${real} "$@"\n`, { mode: 0o755 });
+  }
+  process.env.PATH = `${bin}:${path}`;
+  try {
+    const videos = await openVideoFiles(join(scratch, 'once.mp4'));
+    for (const first of [0, 8, 16]) assert.deepEqual(numbersOf(await videos.read(0, () => [first])), [first]);
+    assert.deepEqual(readFileSync(log, 'utf8').trim().split('\n').sort(), ['ffmpeg', 'ffmpeg', 'ffmpeg', 'ffprobe']);
+  } finally {
+    process.env.PATH = path;
+  }
+});
+
 describe('without ffmpeg', () => {
   async function gif(path: string, count: number, delay: number): Promise<void> {
     const raw = { width: WIDTH, height: HEIGHT * count, channels: 3, pageHeight: HEIGHT } as const;
