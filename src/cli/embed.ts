@@ -27,7 +27,8 @@ export async function embed(
   const encoder = openEncoder(path, { frames });
   const dataset = await openFor(path, source, encoder, split, { frameStep, along });
   const { many } = wordsOf(dataset);
-  const progress = createProgress({ total: dataset.length, samples: many, stream: process.stderr });
+  const progress = createProgress({ total: dataset.length, samples: many, bySample: true, stream: process.stderr });
+  const started = performance.now();
   let result: EmbedResult;
   try {
     result = await embedImages({
@@ -35,7 +36,10 @@ export async function embed(
       dataset,
       out,
       loading: { log: notice },
-      onProgress: (step, total) => progress.update({ step, total }),
+      onProgress: (step, total) => {
+        const samplesPerSecond = (1000 * step) / (performance.now() - started);
+        progress.update({ step, total, samplesPerSecond, etaSeconds: (total - step) / samplesPerSecond });
+      },
     });
   } finally {
     progress.finish();

@@ -5,7 +5,7 @@ import pc from 'picocolors';
 /** Where progress is shown: `process.stderr`, or anything with the same few members. */
 export interface ProgressStream {
   readonly isTTY?: boolean;
-  /** Characters to a line; 80 where unknown. */
+  /** Characters to a line; 80 where unknown, which some terminals say by 0. */
   readonly columns?: number;
   write(text: string): unknown;
 }
@@ -40,7 +40,7 @@ export interface LiveBlock {
 export function liveBlock(stream: ProgressStream): LiveBlock {
   /** Widths of the lines on the screen, to find their first one again. */
   let drawn: number[] = [];
-  const columns = (): number => Math.max(20, stream.columns ?? 80);
+  const columns = (): number => Math.max(20, stream.columns || 80);
   return {
     room: () => columns() - 1,
     draw(lines, above) {

@@ -22,6 +22,8 @@ export interface ProgressOptions {
   readonly total?: number;
   /** What the run goes through; `images` by default. */
   readonly samples?: string;
+  /** Whether a step is one of these, rather than one of a training. */
+  readonly bySample?: boolean;
   readonly stream: ProgressStream;
   /** For `NO_COLOR`, `FORCE_COLOR` and `TERM`. Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
@@ -40,6 +42,7 @@ export interface ProgressUpdate {
   readonly samplesPerSecond?: number;
   /** What the run goes through. */
   readonly samples?: string;
+  readonly bySample?: boolean;
   readonly etaSeconds?: number;
   /** Signs of collapse, named as in `CollapseSigns`. */
   readonly rankme?: number;
@@ -101,7 +104,8 @@ export function createProgress(options: ProgressOptions): Progress {
       if (isDone) return;
       const before = state?.verdict;
       const known = Object.fromEntries(Object.entries(update).filter(([, value]) => value !== undefined));
-      state = { total: options.total, samples: options.samples, ...state, ...known, step: update.step };
+      const { total, samples, bySample } = options;
+      state = { total, samples, bySample, ...state, ...known, step: update.step };
       const { verdict } = state;
       const isNews = verdict && verdict.verdict !== before?.verdict && (before || severityOf(verdict) !== 'good');
       isShown = false;
@@ -154,8 +158,9 @@ function liveLines(state: ProgressUpdate, room: number, colors: Colors): Piece[]
   return lines;
 }
 
-function counter({ step, total }: ProgressUpdate): Piece {
-  const text = `step ${formatFixed(step, 0)}${total === undefined ? '' : `/${formatFixed(total, 0)}`}`;
+function counter({ step, total, samples, bySample }: ProgressUpdate): Piece {
+  const count = `${formatFixed(step, 0)}${total === undefined ? '' : `/${formatFixed(total, 0)}`}`;
+  const text = bySample ? `${count} ${samples}` : `step ${count}`;
   return [text, text];
 }
 
@@ -180,7 +185,7 @@ function numbers(
     etaSeconds === undefined ? undefined : painted(`${formatClock(etaSeconds)} left`, (text) => text),
     samplesPerSecond === undefined
       ? undefined
-      : painted(`${formatFixed(samplesPerSecond, 0)} ${samples}/s`, colors.dim),
+      : painted(`${formatFixed(samplesPerSecond, samplesPerSecond < 10 ? 1 : 0)} ${samples}/s`, colors.dim),
   ];
 }
 

@@ -97,6 +97,14 @@ test('two lines are redrawn in place', () => {
   assert.equal(screen.lines.length, 3);
 });
 
+test('what goes sample by sample is counted in samples, on a terminal that does not know its width too', () => {
+  const screen = new Screen(80);
+  const stream = { isTTY: true, columns: 0, write: (text: string) => screen.write(text) };
+  const { progress } = onScreen(80, { total: 113, samples: 'clips', bySample: true, stream });
+  progress.update({ step: 16, samplesPerSecond: 0.74, etaSeconds: 131 });
+  assert.deepEqual(screen.lines, [`${'━'.repeat(4)}${'─'.repeat(24)}  16/113 clips  14 %  2:11 left  0.7 clips/s`]);
+});
+
 test('lines fit every width, and what is left is what matters most', () => {
   for (let columns = 20; columns <= 140; columns++) {
     const { screen, progress } = onScreen(columns);
