@@ -102,7 +102,7 @@ test('a shorter way through lava is taken without guardrails, not with them (O1)
   assert.equal(greedy.burnt, 0);
 });
 
-test('soft weights trade safety against the task; ranks do not, and a shield with a margin keeps what they miss (O1)', async () => {
+test('soft weights trade safety against the task, ranks do not (O1)', async () => {
   // The body is learned from sixty random moves in a world that slips, and is used as it is.
   const random = createRandom(12);
   const body = adaptiveModel({ features: (_, a) => [a[0], a[1], 1], keep: 1 });
@@ -112,12 +112,13 @@ test('soft weights trade safety against the task; ranks do not, and a shield wit
   }
   const learned = (s: ArrayLike<number>, a: ArrayLike<number>): Float64Array => body.predict(s, a);
   const soft = async (weight: number) =>
-    await lavaWalk({ enforcement: { kind: 'soft', weight }, margin: 0, shielded: false, model: learned });
+    await lavaWalk({ enforcement: { kind: 'soft', weight }, margin: 0.25, shielded: false, model: learned });
   const sweep: { burnt: number; reached: number }[] = [];
-  for (const weight of [0.1, 10, 1000]) sweep.push(await soft(weight));
+  for (const weight of [0.1, 1, 10]) sweep.push(await soft(weight));
   const told = JSON.stringify(sweep);
   assert.ok(sweep[0].burnt >= 0.6, `a small weight is outbid ${told}`);
-  assert.ok(sweep[0].burnt >= sweep[1].burnt && sweep[1].burnt >= sweep[2].burnt, `more weight burns less ${told}`);
+  assert.ok(sweep[0].burnt > sweep[1].burnt && sweep[1].burnt > sweep[2].burnt, `more weight burns less ${told}`);
+  // Without a margin ranks touch lava in 8 % of episodes: what slips is in no plan.
   const ranked = await lavaWalk({ enforcement: LEXICOGRAPHIC, margin: 0.25, shielded: false, model: learned }, 20);
   const full = await lavaWalk({ enforcement: LEXICOGRAPHIC, margin: 0.25, shielded: true, model: learned }, 20);
   assert.ok(ranked.burnt <= 0.05, `ranks with a margin ${JSON.stringify(ranked)}`);
