@@ -42,6 +42,16 @@ for (const architecture of ARCHITECTURES) {
 await engine.close();
 console.log(`${((Date.now() - began) / 1000).toFixed(0)} s`);
 
+/** Labels that fit beside and below cells. */
+const short = (name: string): string =>
+  ({
+    contrastive: 'contrast',
+    'stop-gradient': 'stop',
+    'latent-generative': 'latent',
+    'auto-encoder': 'auto-enc.',
+    'joint-embedding': 'joint emb.',
+  })[name] ?? name;
+
 const picture = (title: string, value: (cell: Cell) => number) => {
   const rows = ARCHITECTURES.map((architecture) =>
     PREVENTIONS.map((prevention) => {
@@ -52,8 +62,8 @@ const picture = (title: string, value: (cell: Cell) => number) => {
   return html`<section><h2>${title}</h2>${
     heatMap({
       values: rows,
-      rowLabels: ARCHITECTURES,
-      columnLabels: PREVENTIONS,
+      rowLabels: ARCHITECTURES.map(short),
+      columnLabels: PREVENTIONS.map(short),
       xLabel: 'what prevents collapse',
       yLabel: 'architecture',
       description: title,
