@@ -1,13 +1,14 @@
 import { JepaError } from '../base/errors.js';
 import type { Random } from '../base/random.js';
-import type { HostTensor } from '../base/tensor.js';
+import { float32, type HostTensor } from '../base/tensor.js';
 import { meanPower } from '../energy/distance.js';
 import { mulDims } from '../graph/dims.js';
-import { add, mul, relu, sqrt, sub } from '../graph/ops/elementwise.js';
-import { batchedGather } from '../graph/ops/index.js';
-import { concat, reshape, split } from '../graph/ops/move.js';
-import { mean, variance } from '../graph/ops/reduce.js';
-import { input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
+import { add, div, maximum, mul, relu, sqrt, sub } from '../graph/ops/elementwise.js';
+import { batchedGather, oneHot } from '../graph/ops/index.js';
+import { concat, expandDims, reshape, split } from '../graph/ops/move.js';
+import { matmul } from '../graph/ops/product.js';
+import { mean, sum, variance } from '../graph/ops/reduce.js';
+import { constant, input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import { type ClipMask, checkClipMasks, sampleClipMasks } from '../masking/clips.js';
 import { type FutureConfig, futureRoom, sampleFuture } from '../masking/future.js';
 import { type Grid3d, RELEASED_MULTIBLOCK_3D } from '../masking/multiblock3d.js';
@@ -192,14 +193,38 @@ export function vjepaAhead(
   return { prediction: reshape(prediction, shape), target: reshape(target, shape), context: seen };
 }
 
+/**
+ * How tokens [batch, visible, width] at `index` [batch, visible] of the flat grid change: less their mean over time at their place
+ * in their clip, and less what is left on average of all clips at that place and time, [batch * visible, width]. What stays
+ * and where a token lies is thus nothing to them; only what moves makes them vary.
+ */
+export function changes(tokens: Tensor, index: Tensor, [frames, rows, columns]: Grid3d): Tensor {
+  const [batch, visible, width] = tokens.shape;
+  const cells = rows * columns;
+  const count = frames * cells;
+  const cellOf = float32([count, cells], new Float32Array(count * cells));
+  for (let token = 0; token < count; token++) cellOf.data[token * cells + (token % cells)] = 1;
+  /** Each row less the mean of the rows of its group; `groups` has a 1 for it [.., rows, groups]. */
+  const lessMeans = (x: Tensor, groups: Tensor): Tensor => {
+    const sizes = maximum(expandDims(sum(groups, -2), -1), 1);
+    return sub(x, matmul(groups, div(matmul(groups, x, { transposeA: true }), sizes)));
+  };
+  const places = oneHot(index, count);
+  const moved = lessMeans(tokens, matmul(places, constant(cellOf)));
+  const all = mulDims(batch, visible);
+  return lessMeans(reshape(moved, [all, width]), reshape(places, [all, count]));
+}
+
 export interface VjepaTraining extends VjepaConfig {
   /** Those of the released models by default; none where only the future is predicted. */
   readonly masks?: readonly ClipMask[];
   /** Segments of what follows a part of the clip, in tubelets; they weigh as much as one kind of masks. */
   readonly future?: FutureConfig;
   readonly exponent: number;
-  /** Beside the moving average, on the pooled context of each mask; `none` in the paper. */
+  /** Beside the moving average, on the pooled context of each mask or on its `changes`; `none` in the paper. */
   readonly regularizer: Regularizer;
+  /** Pooled contexts by default. */
+  readonly regularized?: 'clips' | 'changes';
 }
 
 /** How V-JEPA's successors differ for a trainer. */
@@ -221,21 +246,22 @@ export const maskKinds = ({
 
 /** V-JEPA as a trainer runs it. */
 export function vjepaMethod(config: VjepaTraining, { name, rescale, maskToken }: VjepaVariant = VJEPA): Method {
-  const { masks: entries = RELEASED_MULTIBLOCK_3D, future, exponent, regularizer, encoder } = config;
+  const { masks: entries = RELEASED_MULTIBLOCK_3D, future, exponent, regularizer, regularized, encoder } = config;
   const modules = vjepaModules(config, rescale);
   const grid = tokenGrid(encoder) as Grid3d;
   checkClipMasks(grid, entries);
   if (maskKinds(config) === 0) throw new JepaError(`${name}: there is nothing to predict; give masks or future`);
   const inputs = vjepaInputs(config, entries.length);
   const { pairs, contexts, representation } = vjepa(inputs, modules, config, maskToken);
-  const ahead =
-    future && vjepaAhead(inputs.clips, maskInputs(1), representation, modules, config, maskToken(entries.length));
+  const past = maskInputs(1);
+  const ahead = future && vjepaAhead(inputs.clips, past, representation, modules, config, maskToken(entries.length));
   if (future) futureRoom(future, timesOf(encoder));
   const all = ahead ? [...pairs, ahead] : pairs;
   const energy = vjepaLoss(all, exponent);
-  const seen = ahead ? [...contexts, ahead.context] : contexts;
+  const seen = contexts.map((tokens, i) => ({ tokens, index: inputs.masks[i].context }));
+  if (ahead) seen.push({ tokens: ahead.context, index: reshape(past.context, ahead.context.shape.slice(0, 2)) });
   const regular = regularize(
-    seen.map((tokens) => mean(tokens, 1)),
+    seen.map(({ tokens, index }) => (regularized === 'changes' ? changes(tokens, index, grid) : mean(tokens, 1))),
     regularizer,
   );
   return {

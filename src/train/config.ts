@@ -104,6 +104,8 @@ const beside = {
   /** Exponent of the loss; 1 is the L1 distance. */
   exponent: positive.default(1),
   regularizer: regularizer.default({ kind: 'none' }),
+  /** What the regularizer keeps varying: the pooled context of each clip, or how tokens change in the course of their clip. */
+  regularized: z.enum(['clips', 'changes']).default('clips'),
 };
 
 const methodSchema = z.discriminatedUnion('name', [

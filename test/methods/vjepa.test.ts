@@ -7,7 +7,7 @@ import { type InputAttrs, input, type Tensor } from '../../src/graph/tensor.js';
 import { futureAt } from '../../src/masking/future.js';
 import { maskInputs } from '../../src/methods/masked.js';
 import type { Method } from '../../src/methods/method.js';
-import { vjepaAhead, vjepaMethod, vjepaModules, vjepaPredictor } from '../../src/methods/vjepa.js';
+import { changes, vjepaAhead, vjepaMethod, vjepaModules, vjepaPredictor } from '../../src/methods/vjepa.js';
 import { VJEPA2_ROPE, vjepa2Method, vjepa2Predictor } from '../../src/methods/vjepa2.js';
 import { VJEPA21_ROPE, vjepa21Levels, vjepa21Method, vjepa21Predictor } from '../../src/methods/vjepa21.js';
 import { predictPair } from '../../src/nn/predictor.js';
@@ -174,5 +174,57 @@ describe('V-JEPA 2.1', () => {
       [1, 2, 4, 5],
       [0, 1],
     ]);
+  });
+});
+
+describe('changes of tokens', () => {
+  const grid = [3, 1, 2] as const;
+  const index = [
+    [0, 2, 4],
+    [1, 3, 5],
+    [0, 1, 4],
+  ];
+  const changesOf = async (tokens: ArrayLike<number>, places = index): Promise<Float32Array> => {
+    const [x, at] = [input('x', ['batch', 3, 2]), input('at', ['batch', 3], 'int32')];
+    const given = new Map<Tensor, HostTensor>([
+      [x, float32([3, 3, 2], Float32Array.from(tokens))],
+      [at, int32([3, 3], Int32Array.from(places.flat()))],
+    ]);
+    return (await evaluate({ z: changes(x, at, grid) }, given)).z.data as Float32Array;
+  };
+
+  it('are what is left less the means over time at a place and over clips at a place and time', async () => {
+    const tokens = new Float32Array(18);
+    random.fillNormal(tokens);
+    // One by one: rows of the same clip and column, then rows of the same token of the grid.
+    const less = (rows: number[][], groupOf: (clip: number, k: number) => string): number[][] =>
+      rows.map((row, r) => {
+        const own = groupOf(Math.floor(r / 3), r % 3);
+        const group = rows.filter((_, other) => groupOf(Math.floor(other / 3), other % 3) === own);
+        return row.map((value, i) => value - group.reduce((sum, member) => sum + member[i], 0) / group.length);
+      });
+    const rows = Array.from({ length: 9 }, (_, r) => [tokens[2 * r], tokens[2 * r + 1]]);
+    const moved = less(rows, (clip, k) => `${clip} ${index[clip][k] % 2}`);
+    const wanted = less(moved, (clip, k) => `${index[clip][k]}`).flat();
+    (await changesOf(tokens)).forEach((value, i) => {
+      near(value, wanted[i], `number ${i}`);
+    });
+  });
+
+  it('are nothing where all stays as it is, wherever the tokens lie', async () => {
+    const still = index.flatMap((places, clip) => places.flatMap((place) => [10 * clip + (place % 2), 3 - clip]));
+    assert.ok((await changesOf(still)).every((value) => Math.abs(value) < 1e-5));
+  });
+
+  it('are nothing where all clips change alike', async () => {
+    const tubes = [
+      [0, 2, 4],
+      [1, 3, 5],
+      [0, 2, 4],
+    ];
+    const alike = tubes.flatMap((places) => places.flatMap((place) => [place ** 2, -place]));
+    assert.ok((await changesOf(alike, tubes)).every((value) => Math.abs(value) < 1e-5));
+    alike[0] += 1;
+    assert.ok((await changesOf(alike, tubes)).some((value) => Math.abs(value) > 0.1));
   });
 });
