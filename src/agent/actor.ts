@@ -200,34 +200,21 @@ function better(a: Imagined, b: Imagined, enforcement: Enforcement): Imagined {
 
 /**
  * Mode 1 by recall: the action of the situations in memory that are like this one. `key` is the agent's. By default it is their
- * mean, which says little where they disagree (left or right of an obstacle). With `drawing` one of them is drawn, by how alike
- * its situation is, and only those that agree with it are averaged: actions that are about `alike` from it.
+ * mean, which says little where they disagree (left or right of an obstacle) and can get stuck there; with `random` one of them
+ * is drawn, by how alike its situation is.
  */
 export const recallPolicy = (
   memory: AssociativeMemory,
   key: (state: Row, subgoal?: Row) => Row = (state) => state,
-  drawing?: { readonly random: Random; readonly alike: number },
+  random?: Random,
 ): Policy => ({
   act(state, subgoal) {
     const { value, weights, known } = memory.read(key(state, subgoal));
     if (known === 0) return { action: value, confidence: 0 };
-    if (!drawing) return { action: value.map((v) => v / known), confidence: known };
-    const slots = memory.slots();
-    let [drawn, left] = [0, drawing.random.uniform() * known - weights[0]];
+    if (!random) return { action: value.map((v) => v / known), confidence: known };
+    let [drawn, left] = [0, random.uniform() * known - weights[0]];
     while (left >= 0 && drawn < weights.length - 1) left -= weights[++drawn];
-    const chosen = slots[drawn].value;
-    const action = new Float64Array(chosen.length);
-    let total = 0;
-    for (let j = 0; j < weights.length; j++) {
-      if (weights[j] < 1e-9 * known) continue;
-      const stored = slots[j].value;
-      let squares = 0;
-      for (let i = 0; i < stored.length; i++) squares += (stored[i] - chosen[i]) ** 2;
-      const weight = weights[j] * Math.exp(-squares / (2 * drawing.alike ** 2));
-      total += weight;
-      for (let i = 0; i < stored.length; i++) action[i] += weight * stored[i];
-    }
-    return { action: total > 0 ? action.map((v) => v / total) : chosen.slice(), confidence: known };
+    return { action: memory.slots()[drawn].value.slice(), confidence: known };
   },
 });
 

@@ -80,7 +80,7 @@ async function episodes(
 
 test('in Two Rooms what thought found becomes habit, much faster (A8), and thought is kept for a new layout (A10)', async () => {
   const always = fixedConfigurator({ mode: 2, reason: 'thought' });
-  const recall = recallPolicy(memory, key, { random: createRandom(1, 'recall'), alike: 0.5 });
+  const recall = recallPolicy(memory, key, createRandom(1, 'recall'));
   await episodes(agent(always, undefined, true), { layout: FAMILIAR, count: 30, seed: 'practice' });
   await episodes(agent(always, undefined, true), { layout: FAMILIAR, count: 35, seed: 'rehearsal', lead: recall });
   const exam = { layout: FAMILIAR, count: 40, seed: 'exam' };
@@ -98,7 +98,7 @@ test('in Two Rooms what thought found becomes habit, much faster (A8), and thoug
     const [x, y] = anywhereIn(FAMILIAR, random);
     aimless.allocate(key([x, y, FAMILIAR.wall, FAMILIAR.door]), [2 * random.uniform() - 1, 2 * random.uniform() - 1]);
   }
-  const cloned = recallPolicy(aimless, key, { random, alike: 0.5 });
+  const cloned = recallPolicy(aimless, key, random);
   const { home } = await episodes(agent(fixedConfigurator({ mode: 1, reason: 'random' }), cloned), exam);
   assert.ok(home <= 0.3, `by what was done at random ${home}`);
 

@@ -46,8 +46,6 @@ type Row = ArrayLike<number>;
 
 /** An action is held for so many steps of the world, each of at most so many pixels a side. */
 const [HELD, REACH] = [2, 2.45];
-/** How far apart actions are that still agree, of numbers from -1 to 1. */
-const ALIKE = 0.5;
 
 export function skillLife(settings: SkillSettings): Life {
   const { rooms, habit, steps } = settings;
@@ -170,7 +168,7 @@ export function skillLife(settings: SkillSettings): Life {
       const memoryOf = (capacity: number) =>
         associativeMemory({ keys: width, values: 2, capacity, width: habit.width, unknown: 0.1 });
       const memory = memoryOf(habit.capacity);
-      const recall = recallPolicy(memory, undefined, { random: createRandom(run.seed, 'recall'), alike: ALIKE });
+      const recall = recallPolicy(memory, undefined, createRandom(run.seed, 'recall'));
       const planning = createRandom(run.seed, 'planner');
       const embody = (way: Way): Agent<Uint8Array> =>
         createAgent<Uint8Array>({
