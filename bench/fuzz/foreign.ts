@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { decodeSound } from '../../src/data/audio/ffmpeg-node.js';
 import { decodeImage } from '../../src/data/decode-node.js';
 import { DECODE_DEFAULTS } from '../../src/data/image-format.js';
 import { videoFiles } from '../../src/data/video/files-node.js';
@@ -43,7 +44,7 @@ export const ALL: readonly Reader[] = [
     name: 'video',
     seeds: () => {
       const { files } = golden(['formats/images'], /animated\.gif$/);
-      return { files: [...files, ...['mp4', 'webm'].map(smallVideo)] };
+      return { files: [...files, ...['mp4', 'webm'].map((ending) => madeBy(ending, TEST_VIDEO))] };
     },
     foreign: true,
     async read(bytes, tools) {
@@ -56,16 +57,26 @@ export const ALL: readonly Reader[] = [
       return frames;
     },
   },
+  {
+    name: 'sound',
+    seeds: () => ({ files: ['flac', 'ogg', 'mp3', 'm4a'].map((ending) => madeBy(ending, TEST_SOUND)) }),
+    foreign: true,
+    read: (bytes, tools) => decodeSound(tools.file(bytes, '.audio'), { seconds: 10, maxSeconds: 60 }, 0.5),
+  },
 ];
 
 /** Eight frames of 32 x 32 pixels. */
-function smallVideo(ending: string): Uint8Array {
+const TEST_VIDEO = 'testsrc=size=32x32:rate=8:duration=1';
+/** A tone of half a second. */
+const TEST_SOUND = 'sine=frequency=440:sample_rate=8000:duration=0.5';
+
+/** What ffmpeg makes of one of its sources. */
+function madeBy(ending: string, source: string): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), 'jepa-fuzz-'));
   try {
     const path = join(folder, `seed.${ending}`);
-    const source = ['-f', 'lavfi', '-i', 'testsrc=size=32x32:rate=8:duration=1'];
-    const { status } = spawnSync('ffmpeg', ['-v', 'error', ...source, path]);
-    if (status !== 0) throw new Error(`ffmpeg cannot write ${ending}; install ffmpeg to fuzz the reader of videos`);
+    const { status } = spawnSync('ffmpeg', ['-v', 'error', '-f', 'lavfi', '-i', source, path]);
+    if (status !== 0) throw new Error(`ffmpeg cannot write ${ending}; install ffmpeg to fuzz what it decodes`);
     return new Uint8Array(readFileSync(path));
   } finally {
     rmSync(folder, { recursive: true });
