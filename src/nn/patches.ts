@@ -1,7 +1,8 @@
+import { float32 } from '../base/tensor.js';
 import type { Dim } from '../graph/dims.js';
 import { narrow, reshape, transpose } from '../graph/ops/move.js';
-import { linear } from '../graph/ops/product.js';
-import { operatorError, type Tensor } from '../graph/tensor.js';
+import { linear, matmul } from '../graph/ops/product.js';
+import { constant, operatorError, type Tensor } from '../graph/tensor.js';
 
 /**
  * Cuts x [batch, channels, ...positions] into patches of `sizes` (rows and columns, or frames, rows and columns):
@@ -24,3 +25,21 @@ export function cutPatches(x: Tensor, sizes: readonly number[]): Tensor {
 /** Linear map of patches [batch, patches, values] by a convolution's weight [width, channels, ...sizes]. */
 export const projectPatches = (patches: Tensor, weight: Tensor, bias: Tensor): Tensor =>
   linear(patches, reshape(weight, [weight.shape[0], -1]), bias);
+
+/**
+ * The lowest frequencies of maps x [batch, patches, width] over a grid of [rows, columns] patches: [batch, frequencies ** 2, width], by
+ * an orthonormal cosine transform of each axis (spectral pooling: Rippel et al. 2015, arXiv 1506.03767). Where something is in a
+ * picture is then a few smooth numbers, for whatever the patches tell.
+ */
+export function spectralPool(x: Tensor, [rows, columns]: readonly number[], frequencies: number): Tensor {
+  const wave = (frequency: number, at: number, length: number): number =>
+    Math.sqrt((frequency === 0 ? 1 : 2) / length) * Math.cos((Math.PI * frequency * (at + 0.5)) / length);
+  const waves = new Float32Array(frequencies ** 2 * rows * columns);
+  let next = 0;
+  for (let down = 0; down < frequencies; down++)
+    for (let across = 0; across < frequencies; across++)
+      for (let row = 0; row < rows; row++)
+        for (let column = 0; column < columns; column++)
+          waves[next++] = wave(down, row, rows) * wave(across, column, columns);
+  return matmul(constant(float32([1, frequencies ** 2, rows * columns], waves)), x);
+}

@@ -237,10 +237,11 @@ const methodSchema = z.discriminatedUnion('name', [
         z.strictObject({
           kind: z.literal('patches'),
           patchSize: whole.default(5),
-          /** Widths of the layers of a patch, and of those of the whole picture. */
-          widths: z.array(whole).min(1).default([64, 64, 16]),
+          /** Widths of the layers of a patch, frequencies of each axis, widths of the layers of the whole picture. */
+          widths: z.array(whole).min(1).default([32, 16]),
+          frequencies: whole.default(6),
           hidden: z.array(whole).default([256]),
-          width: whole.default(128),
+          width: whole.default(64),
         }),
         /** Of numbers of states. */
         z.strictObject({

@@ -13,7 +13,7 @@ import { constant, input, scope, stopGradient, type Tensor } from '../graph/tens
 import type { Encoder, Method, MethodBatch } from '../methods/method.js';
 import { gruPredictor, gruSpec } from '../nn/gru.js';
 import { type ImpalaConfig, impala, impalaSpec, STATE_NORM_EPS } from '../nn/impala.js';
-import { cutPatches } from '../nn/patches.js';
+import { cutPatches, spectralPool } from '../nn/patches.js';
 import { reluStack, reluStackSpec } from '../nn/stacks.js';
 import { norm, normSpec } from '../nn/transformer.js';
 import { type VitConfig, vit, vitSpec } from '../nn/vit.js';
@@ -45,11 +45,12 @@ import {
 export type StateEncoder =
   | ({ readonly kind: 'impala' } & Pick<ImpalaConfig, 'widths' | 'blocks' | 'width'>)
   | { readonly kind: 'vit'; readonly vit: VitConfig }
-  /** Every patch through layers of its own, then all of them through layers of the whole picture. */
+  /** Every patch through layers of its own, then the lowest frequencies of what they tell through layers of the whole picture. */
   | {
       readonly kind: 'patches';
       readonly patchSize: number;
       readonly widths: readonly number[];
+      readonly frequencies: number;
       readonly hidden: readonly number[];
       readonly width: number;
     }
@@ -111,12 +112,16 @@ function encoderSpec({ encoder, observation }: WorldModelConfig): ModuleSpec {
     case 'vit':
       return new Map([...vitSpec(encoder.vit), ...ownNorm]);
     case 'patches': {
-      const [channels, ...size] = pictureOf(observation);
-      const { patchSize, widths, hidden, width } = encoder;
-      const patches = size.map((side) => Math.floor(side / patchSize)).reduce((a, b) => a * b);
+      const [channels] = pictureOf(observation);
+      const { patchSize, widths, frequencies, hidden, width } = encoder;
+      const most = Math.min(...patchGrid(observation, patchSize));
+      if (frequencies > most)
+        throw new JepaError(
+          `world model: patches of ${patchSize} are ${most} along a side; set method.encoder.frequencies to ${most} or less, not ${frequencies}`,
+        );
       return new Map([
         ...reluStackSpec('patch.', [channels * patchSize ** 2, ...widths]),
-        ...reluStackSpec('mlp.', [patches * widths[widths.length - 1], ...hidden, width]),
+        ...reluStackSpec('mlp.', [frequencies ** 2 * widths[widths.length - 1], ...hidden, width]),
         ...ownNorm,
       ]);
     }
@@ -129,6 +134,12 @@ function pictureOf(observation: readonly number[]): readonly number[] {
   if (observation.length === 3) return observation;
   throw new JepaError('world model: this encoder sees pictures; numbers of states need method.encoder.kind=mlp');
 }
+
+/** Rows and columns of patches. */
+const patchGrid = (observation: readonly number[], patchSize: number): readonly number[] =>
+  pictureOf(observation)
+    .slice(1)
+    .map((side) => Math.floor(side / patchSize));
 
 function impalaConfig(
   { widths, blocks, width }: Extract<StateEncoder, { kind: 'impala' }>,
@@ -180,12 +191,14 @@ export function encodeStates(x: Tensor, w: Weights, { encoder, observation }: Wo
     case 'vit':
       return normed(mean(vit(x, w, encoder.vit), 1));
     case 'patches': {
-      const { patchSize, widths, hidden } = encoder;
+      const { patchSize, widths, frequencies, hidden } = encoder;
+      const told = widths[widths.length - 1];
       const cut = cutPatches(x, [patchSize, patchSize]);
       const [rows, patches, values] = cut.shape;
       const each = relu(reluStack(reshape(cut, [mulDims(rows, patches), values]), under(w, 'patch.'), widths.length));
-      const together = reshape(each, [rows, mulDims(patches, widths[widths.length - 1])]);
-      return normed(reluStack(together, under(w, 'mlp.'), hidden.length + 1));
+      const grid = patchGrid(observation, patchSize);
+      const waves = spectralPool(reshape(each, [rows, patches, told]), grid, frequencies);
+      return normed(reluStack(reshape(waves, [rows, frequencies ** 2 * told]), under(w, 'mlp.'), hidden.length + 1));
     }
     case 'mlp':
       return normed(reluStack(x, under(w, 'mlp.'), encoder.hidden.length + 1));

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { float32 } from '../../src/base/tensor.js';
 import { input } from '../../src/graph/index.js';
 import { interpolatePositions, type PositionRule } from '../../src/nn/interpolate.js';
-import { cutPatches } from '../../src/nn/patches.js';
+import { cutPatches, spectralPool } from '../../src/nn/patches.js';
 import { evaluate } from '../../src/runtime/index.js';
 
 test('patches in two dimensions, row by row, channels first; a remainder is left out', async () => {
@@ -60,4 +60,34 @@ test('bad calls', () => {
     /patches: needs .* hold patches of \[4,4\]; got \[batch, 3, 3, 8\]/,
   );
   assert.throws(() => cutPatches(input('x', ['batch', 3, 8, 8]), [2, 4, 4]), /patches: needs/);
+});
+
+test('spectral pooling: an even map has frequency 0 alone, a wave its own; all frequencies together keep the length', async () => {
+  const [rows, columns] = [4, 5];
+  const x = input('x', ['batch', rows * columns, 3]);
+  const wave = (at: number, frequency: number, length: number) => Math.cos((Math.PI * frequency * (at + 0.5)) / length);
+  const values = Array.from({ length: rows * columns }, (_, i) => {
+    const [row, column] = [Math.floor(i / columns), i % columns];
+    return [2, wave(row, 1, rows) * wave(column, 2, columns), Math.sin(7 * i)];
+  });
+  const pooled = async (frequencies: number) => {
+    const out = spectralPool(x, [rows, columns], frequencies);
+    const given = float32([1, rows * columns, 3], values.flat());
+    const { data } = (await evaluate({ out }, new Map([[x, given]]))).out;
+    return (channel: number) => Array.from(data, Number).filter((_, i) => i % 3 === channel);
+  };
+  const near = (found: readonly number[], wanted: readonly number[]) => {
+    assert.equal(found.length, wanted.length);
+    for (const [i, value] of found.entries())
+      assert.ok(Math.abs(value - wanted[i]) < 1e-5, `${i}: ${value}, ${wanted[i]}`);
+  };
+  const at = (place: number, value: number, length: number) =>
+    Array.from({ length }, (_, i) => (i === place ? value : 0));
+  const three = await pooled(3);
+  near(three(0), at(0, 2 * Math.sqrt(rows * columns), 9));
+  near(three(1), at(1 * 3 + 2, Math.sqrt(rows * columns) / 2, 9));
+  // Along the longer axis one frequency is missing: what is left is no longer than the map, and all but that.
+  const length = (numbers: readonly number[]) => Math.hypot(...numbers);
+  const [four, whole] = [length((await pooled(4))(2)), length(values.map(([, , value]) => value))];
+  assert.ok(four < whole && four > length(three(2)));
 });

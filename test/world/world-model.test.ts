@@ -192,7 +192,7 @@ describe('world models', () => {
   it('train from pictures with every encoder and predictor', async () => {
     const encoders = [
       { kind: 'impala', widths: [2, 2], blocks: 1, width: 8 },
-      { kind: 'patches', patchSize: 13, widths: [4, 2], hidden: [8], width: 8 },
+      { kind: 'patches', patchSize: 13, widths: [4, 2], frequencies: 3, hidden: [8], width: 8 },
       { kind: 'vit', patchSize: 13, width: 12, depth: 1, heads: 2 },
     ] as const;
     for (const encoder of encoders) {
