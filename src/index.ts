@@ -15,6 +15,7 @@ export { fewShots, labelShare, splitByHash } from './data/split.js';
 export { evaluationTransforms, ijepaTransforms, type Transform, type TransformInput } from './data/transforms.js';
 export { clipsAlong } from './data/video/along.js';
 export * from './hub/index.js';
+export { npzSkeletons } from './hub/skeletons-node.js';
 export { npyVideoList } from './hub/video-list-node.js';
 export { type ReportData, renderReport, writeReport } from './report/index.js';
 export { type Checkpoint, type CheckpointMeta, loadCheckpoint, saveCheckpoint } from './train/checkpoint.js';

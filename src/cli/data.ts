@@ -2,6 +2,7 @@ import { JepaError, UsageError } from '../base/errors.js';
 import type { Dataset, ImageDataset } from '../data/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { openSampleSplits, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
+import { npzSkeletons } from '../hub/skeletons-node.js';
 import { npyVideoList } from '../hub/video-list-node.js';
 import type { Config } from '../train/config.js';
 import { isWorldSource, openEpisodeSplits, openWorldVideos } from '../train/episodes-node.js';
@@ -31,11 +32,11 @@ export function specOf({ data }: Config): SampleSpec {
     case 'text':
       return { ...common, split: data.split };
     default:
-      return common;
+      return withSources(common);
   }
 }
 
-/** What data sets know nothing of: lists of videos in `.npy` files, which are read here, and videos of worlds. */
+/** What data sets know nothing of: lists of videos in `.npy` and skeletons in `.npz` files, which are read here, and videos of worlds. */
 export function withSources(spec: SampleSpec): SampleSpec {
   const resolved = <T extends { readonly source: string }>(what: T): T => {
     const { source } = what;
@@ -44,6 +45,7 @@ export function withSources(spec: SampleSpec): SampleSpec {
     const made: SampleSpec['made'] = (options, part) => openWorldVideos(source, spec.channels, options, part);
     return { ...what, made };
   };
+  if (spec.kind === 'skeleton') return { ...spec, skeletons: npzSkeletons };
   return spec.kind === 'video' ? { ...resolved(spec), ...(spec.mix && { mix: spec.mix.map(resolved) }) } : spec;
 }
 

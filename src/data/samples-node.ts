@@ -11,6 +11,7 @@ import {
   proceduralTexts,
   proceduralVideos,
 } from './procedural/open-node.js';
+import type { SkeletonDataset } from './skeleton/dataset.js';
 import { ntuFolder } from './skeleton/folder-node.js';
 import { splitByHash } from './split.js';
 import { textFolder } from './text/folder-node.js';
@@ -37,6 +38,8 @@ export interface SampleSpec {
   readonly sampling?: ClipSampling;
   /** Videos that a list names which was read elsewhere (an `.npy` file); `source` is that list. */
   readonly paths?: readonly string[];
+  /** Opens a part of the skeletons in an `.npz` file, where it has one; such files are read elsewhere. */
+  readonly skeletons?: (path: string, part: 'train' | 'test') => SkeletonDataset | undefined;
   /** Opens a part of a procedural set of videos that is made elsewhere (of a world), with `options`. */
   readonly made?: MadeVideos;
   /** Further videos to learn from, and how much they make up beside those of `source`, whose weight is 1. */
@@ -83,6 +86,9 @@ export async function openSampleSplits(spec: SampleSpec): Promise<SampleSplits> 
 
 const imageSpec = ({ source, channels, cache }: SampleSpec) => ({ path: source, channels, cache });
 
+/** Of arrays. */
+const ARCHIVE = /\.npz$/i;
+
 /** Opens one part of a data set. */
 export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'train'): Promise<Dataset> {
   const { kind, source, options = {}, channels, sampling = { frames: 16, frameStep: 4 }, cache } = spec;
@@ -108,7 +114,8 @@ export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'tr
       if (isProcedural) return proceduralSounds(source, options, part);
       return soundFolder(source, { sampleRate: spec.sampleRate });
     case 'skeleton':
-      return isProcedural ? proceduralSkeletons(source, options, part) : ntuFolder(source);
+      if (isProcedural) return proceduralSkeletons(source, options, part);
+      return (ARCHIVE.test(source) && spec.skeletons?.(source, part)) || ntuFolder(source);
     case 'text':
       return isProcedural ? proceduralTexts(source, options, part) : textFolder(source, { split: spec.split });
   }
@@ -118,6 +125,7 @@ export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'tr
 async function testPart(spec: SampleSpec): Promise<Dataset | undefined> {
   const { source, kind } = spec;
   if (source.startsWith(PROCEDURAL)) return openSamples(spec, 'test');
+  if (kind === 'skeleton' && ARCHIVE.test(source)) return spec.skeletons?.(source, 'test');
   if (kind !== 'video' || spec.paths || !(await stat(`${source}/train`).catch(() => undefined))) return undefined;
   return openSamples(spec, 'test');
 }

@@ -373,7 +373,7 @@ const dataSchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({
     kind: z.literal('skeleton'),
-    /** `procedural:stick-figures`, or the path of a folder of `.skeleton` files. */
+    /** `procedural:stick-figures`, or the path of a folder of `.skeleton` files or of an `.npz` of arrays. */
     source: z.string().default('procedural:stick-figures'),
     /** Frames that every recording is resampled to. */
     frames: whole.default(120),

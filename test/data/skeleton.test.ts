@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { createRandom } from '../../src/base/random.js';
+import type { HostTensor } from '../../src/base/tensor.js';
+import { withSources } from '../../src/cli/data.js';
 import {
   open,
   STICK_ACTIONS,
@@ -11,7 +13,8 @@ import {
   type StickFigureOptions,
   stickFigures,
 } from '../../src/data/procedural/stick-figures.js';
-import { ntuClip, skeletonArrays } from '../../src/data/skeleton/dataset.js';
+import { openSampleSplits } from '../../src/data/samples-node.js';
+import { ntuClip, type SkeletonClip, skeletonArrays } from '../../src/data/skeleton/dataset.js';
 import { ntuFolder } from '../../src/data/skeleton/folder-node.js';
 import { NTU_LAYOUT, type SkeletonLayout } from '../../src/data/skeleton/layout.js';
 import {
@@ -31,6 +34,8 @@ import {
   uprightRotation,
 } from '../../src/data/skeleton/transforms.js';
 import { accuracy, fitLogistic, predictedClasses, predictProbabilities } from '../../src/eval/logistic.js';
+import { encodeNpz } from '../../src/hub/npy.js';
+import { npzSkeletons } from '../../src/hub/skeletons-node.js';
 
 const near = (a: ArrayLike<number>, b: ArrayLike<number>, within = 1e-5): void => {
   assert.equal(a.length, b.length);
@@ -244,4 +249,52 @@ test('stick figures: neither the mean pose nor a single one tells the action', a
     const right = accuracy(predictedClasses(predictProbabilities(model, held)), sets[1].labels);
     assert.ok(right < 0.2, `${name} pose: ${right}`);
   }
+});
+
+test('skeletons of an .npz archive: padding is left out, one-hot rows are classes, parts come with it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'jepa-npz-'));
+  const write = (name: string, arrays: Record<string, HostTensor>): string => {
+    const path = join(folder, name);
+    writeFileSync(path, encodeNpz(new Map(Object.entries(arrays))));
+    return path;
+  };
+  const numbers = (shape: number[], of: (i: number) => number): HostTensor => ({
+    dtype: 'float64',
+    shape,
+    data: Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => of(i)),
+  });
+  // Two people's places, four frames; of recording 0 the last frame is padding, of recording 1 the second person.
+  const x = numbers([2, 4, 150], (i) => {
+    const [recording, frame, person] = [Math.floor(i / 600), Math.floor(i / 150) % 4, Math.floor(i / 75) % 2];
+    return recording === 0 ? (frame < 3 ? i + 1 : 0) : person === 0 ? i + 1 : 0;
+  });
+  const y = numbers([2, 3], (i) => Number(i === 2 || i === 3));
+  const ones: HostTensor = { dtype: 'int64', shape: [1], data: BigInt64Array.of(1n) };
+  const path = write('ntu.npz', { x_train: x, y_train: y, x_test: numbers([1, 4, 75], () => 1), y_test: ones });
+  const { train, test: held, origin } = await openSampleSplits(withSources({ kind: 'skeleton', source: path }));
+  assert.equal(origin, 'own');
+  assert.deepEqual([train.length, held.length], [2, 1]);
+  assert.deepEqual([...train.labels!], [2, 0]);
+  assert.deepEqual(train.classNames, ['A001', 'A002', 'A003']);
+  assert.deepEqual([...held.labels!], [1]);
+  const random = createRandom(0);
+  const [first, second] = [await train.read(0, random), await train.read(1, random)] as SkeletonClip[];
+  assert.deepEqual([first.frames, first.bodies, first.joints], [3, 2, 25]);
+  assert.deepEqual(
+    [...first.data],
+    Array.from({ length: 450 }, (_, i) => i + 1),
+  );
+  assert.deepEqual([second.frames, second.bodies], [4, 1]);
+  assert.deepEqual([...second.data.subarray(75, 78)], [751, 752, 753]);
+
+  const refused = (name: string, arrays: Record<string, HostTensor>, message: RegExp): void =>
+    void assert.throws(() => npzSkeletons(write(name, arrays), 'train'), message);
+  refused('a.npz', { z: x }, /a\.npz: no array "x_train" or "x" of skeletons in it; it has z/);
+  refused('b.npz', { x: numbers([2, 4, 149], () => 1) }, /b\.npz: skeletons must be \[samples/);
+  refused('c.npz', { x, y: numbers([3], () => 0) }, /c\.npz: 2 sequences but 3 labels/);
+  refused('d.npz', { x, y: numbers([2], () => 0.5) }, /d\.npz: "y" must be whole numbers/);
+  refused('e.npz', { x, y: numbers([2, 2], () => 1) }, /e\.npz: "y" must be whole numbers from 0 on, .*one-hot/);
+  const empty = npzSkeletons(write('f.npz', { x: numbers([1, 4, 75], () => 0) }), 'train')!;
+  await assert.rejects(async () => empty.read(0, random), /f\.npz: nobody is in recording 1/);
+  assert.equal(npzSkeletons(path.replace('ntu', 'f'), 'test'), undefined);
 });

@@ -31,7 +31,10 @@ export interface SkeletonArrays {
   readonly attributes?: Readonly<Record<string, Int32Array>>;
 }
 
-/** Recordings of equal length held in memory: an array of an .npz file, say. */
+/**
+ * Recordings held in memory: an array of an .npz file, say. Frames at the end, and people, whose numbers are all zero are padding; a
+ * recording of zeros alone is refused when it is read.
+ */
 export function skeletonArrays(arrays: SkeletonArrays): SkeletonDataset {
   const { name, shape, data, layout, labels, classNames, attributes } = arrays;
   const [length, frames, ...rest] = shape;
@@ -49,7 +52,7 @@ export function skeletonArrays(arrays: SkeletonArrays): SkeletonDataset {
     if (values && values.length !== length)
       throw new JepaError(`${name}: ${length} sequences but ${values.length} ${what}; they differ in number`);
   }
-  const options: MemoryOptions = { frames, bodies, joints, data };
+  const options: MemoryOptions = { name, frames, bodies, joints, data };
   return {
     name,
     modality: 'skeleton',
@@ -66,11 +69,30 @@ export function skeletonArrays(arrays: SkeletonArrays): SkeletonDataset {
   };
 }
 
-type MemoryOptions = SkeletonClip;
+interface MemoryOptions extends SkeletonClip {
+  readonly name: string;
+}
 
-function clipOf({ frames, bodies, joints, data }: MemoryOptions, index: number): SkeletonClip {
-  const size = frames * bodies * joints * 3;
-  return { frames, bodies, joints, data: data.subarray(index * size, (index + 1) * size) };
+function clipOf({ name, frames: most, bodies, joints, data }: MemoryOptions, index: number): SkeletonClip {
+  const row = joints * 3;
+  const size = most * bodies * row;
+  const all = data.subarray(index * size, (index + 1) * size);
+  const isThere = (value: number): boolean => value !== 0;
+  const last = all.findLastIndex(isThere);
+  if (last < 0)
+    throw new JepaError(`${name}: nobody is in recording ${index + 1}, its numbers are all 0; leave it out`);
+  const frames = Math.floor(last / (bodies * row)) + 1;
+  const pose = (frame: number, body: number): Float32Array =>
+    all.subarray((frame * bodies + body) * row, (frame * bodies + body + 1) * row);
+  const times = Array.from({ length: frames }, (_, frame) => frame);
+  const people = Array.from({ length: bodies }, (_, body) => body).filter((body) =>
+    times.some((frame) => pose(frame, body).some(isThere)),
+  );
+  if (people.length === bodies) return { frames, bodies, joints, data: all.subarray(0, frames * bodies * row) };
+  const kept = new Float32Array(frames * people.length * row);
+  for (const frame of times)
+    for (const [i, body] of people.entries()) kept.set(pose(frame, body), (frame * people.length + i) * row);
+  return { frames, bodies: people.length, joints, data: kept };
 }
 
 /** For loader threads (`SourceModule`). */
