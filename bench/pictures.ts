@@ -6,6 +6,7 @@ import { readSettings } from '../src/cli/settings.js';
 import type { Dataset, RawImage } from '../src/data/dataset.js';
 import type { EpisodeDataset, EpisodeWindow } from '../src/data/episodes/dataset.js';
 import { OBSERVATIONS } from '../src/data/episodes/preparation.js';
+import { escapeHtml } from '../src/report/html.js';
 import { dataUri, isSmall } from '../src/report/images.js';
 import type { MaskFigure } from '../src/report/index.js';
 import { lookOf } from '../src/report/looks.js';
@@ -35,9 +36,8 @@ interface Tile {
   readonly draw: (x: number, y: number, width: number, height: number) => string;
 }
 
-const escaped = (text: string): string => text.replace(/[&<>"]/g, (char) => `&#${char.charCodeAt(0)};`);
 const caption = (text: string, x: number, y: number): string =>
-  `<text x="${x}" y="${y}" ${FONT}>${escaped(text)}</text>`;
+  `<text x="${x}" y="${y}" ${FONT}>${escapeHtml(text)}</text>`;
 
 const box = (x: number, y: number, width: number, height: number): string =>
   `x="${x}" y="${y}" width="${width}" height="${height}"`;
@@ -63,8 +63,8 @@ function sheet(title: string, rows: readonly (readonly Tile[])[], ratio: number)
 }
 
 const svg = (title: string, height: number, parts: readonly string[]): string =>
-  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${Math.ceil(height)}" role="img" aria-label="${escaped(title)}">
-<title>${escaped(title)}</title>
+  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${Math.ceil(height)}" role="img" aria-label="${escapeHtml(title)}">
+<title>${escapeHtml(title)}</title>
 <rect width="100%" height="100%" rx="6" fill="#ffffff"/>
 ${parts.join('\n')}
 </svg>
@@ -136,7 +136,7 @@ function wordSheet(
       const text = word.trim();
       const at = x + (word.length - word.trimStart().length) * advance;
       const fit = `textLength="${text.length * advance}" lengthAdjust="spacingAndGlyphs"`;
-      if (text !== '') parts.push(`<text x="${at}" y="${y}" ${MONO} ${fit}>${escaped(text)}</text>`);
+      if (text !== '') parts.push(`<text x="${at}" y="${y}" ${MONO} ${fit}>${escapeHtml(text)}</text>`);
       x += width;
     }
     y += line + 10;

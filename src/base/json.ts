@@ -119,6 +119,9 @@ export function decodeUtf8(bytes: Uint8Array, name: string): string {
   }
 }
 
+/** Whether a value from a file is a whole number from 0 on. */
+export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
 /** A name from a file as it is shown in messages: quoted, on one line, nothing that moves a terminal's cursor, cut when long. */
 export function quoted(name: unknown): string {
   const text = (JSON.stringify(name) ?? String(name)).replace(

@@ -1,12 +1,12 @@
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import type { Frame, Life, LifeResult, Measure } from '../agent/life.js';
+import type { Frame, Life, LifeResult } from '../agent/life.js';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
 import { openJsonl } from '../hub/jsonl.js';
 import { createAgentView } from '../report/agent-terminal.js';
-import { formatDuration, formatFixed, formatMean, formatNumber } from '../report/format.js';
+import { formatDuration, formatMeasure, formatNumber } from '../report/format.js';
 import { type Headline, type LifeReport, type MeanOf, writeReport } from '../report/index.js';
 import { createEngine } from '../runtime/engine.js';
 import type { Engine } from '../runtime/program.js';
@@ -187,22 +187,20 @@ function summaryOf(results: readonly LifeResult[]): Summary {
   };
 }
 
-function shown(value: MeanOf | undefined, { share }: Measure): string {
-  if (!value) return '';
-  if (!share) return formatMean(value.mean, value.error);
-  return `${formatFixed(100 * value.mean, 1)}${value.error ? ` ± ${formatFixed(100 * value.error, 1)}` : ''} %`;
-}
-
 function headlineOf({ measures }: Life, { lived }: Summary): Headline[] {
   const own = lived.find(({ kind }) => kind === 'agent');
   if (!own) return [];
   const [first] = measures;
   const floors = lived.filter(({ kind }) => kind === 'floor');
   return [
-    { name: `${first.name}, agent`, value: shown({ mean: own.values[first.name].mean }, first), note: first.about },
+    {
+      name: `${first.name}, agent`,
+      value: formatMeasure({ mean: own.values[first.name].mean }, first),
+      note: first.about,
+    },
     ...floors.map(({ name, values }) => ({
       name: `${first.name}, ${name.split(':')[0]}`,
-      value: shown({ mean: values[first.name].mean }, first),
+      value: formatMeasure({ mean: values[first.name].mean }, first),
       note: 'floor',
     })),
   ];
@@ -235,7 +233,7 @@ function show(
           ],
           ...lived.map(({ name, kind, values }) => [
             `${kind === 'floor' ? 'floor: ' : ''}${name}`,
-            ...measures.map((measure) => shown(values[measure.name], measure)),
+            ...measures.map((measure) => formatMeasure(values[measure.name], measure)),
           ]),
         ],
         measures.map((_, i) => i + 1),

@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat, utimes } from 
 import { join } from 'node:path';
 import { fileError } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import { isCount } from '../base/json.js';
 import type { CacheOptions, RawImage } from './dataset.js';
 
 /**
@@ -223,7 +224,6 @@ async function readIndex(path: string): Promise<ShardIndex> {
       const index = JSON.parse(json.toString()) as ShardIndex;
       const isPlace = ([key, ...numbers]: ShardIndex[number]): boolean => {
         const [offset, width, height, channels] = numbers;
-        const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
         return typeof key === 'string' && numbers.every(isCount) && offset + width * height * channels <= start;
       };
       if (index.every(isPlace)) return index;

@@ -86,8 +86,9 @@ export async function openSampleSplits(spec: SampleSpec): Promise<SampleSplits> 
 
 const imageSpec = ({ source, channels, cache }: SampleSpec) => ({ path: source, channels, cache });
 
-/** Of arrays. */
-const ARCHIVE = /\.npz$/i;
+/** A part of the skeletons in an archive of arrays; undefined where it has no such part, or where `source` is something else. */
+const archived = ({ source, skeletons }: SampleSpec, part: 'train' | 'test'): SkeletonDataset | undefined =>
+  /\.npz$/i.test(source) ? skeletons?.(source, part) : undefined;
 
 /** Opens one part of a data set. */
 export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'train'): Promise<Dataset> {
@@ -115,7 +116,7 @@ export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'tr
       return soundFolder(source, { sampleRate: spec.sampleRate });
     case 'skeleton':
       if (isProcedural) return proceduralSkeletons(source, options, part);
-      return (ARCHIVE.test(source) && spec.skeletons?.(source, part)) || ntuFolder(source);
+      return archived(spec, part) ?? ntuFolder(source);
     case 'text':
       return isProcedural ? proceduralTexts(source, options, part) : textFolder(source, { split: spec.split });
   }
@@ -125,7 +126,7 @@ export async function openSamples(spec: SampleSpec, part: 'train' | 'test' = 'tr
 async function testPart(spec: SampleSpec): Promise<Dataset | undefined> {
   const { source, kind } = spec;
   if (source.startsWith(PROCEDURAL)) return openSamples(spec, 'test');
-  if (kind === 'skeleton' && ARCHIVE.test(source)) return spec.skeletons?.(source, 'test');
+  if (kind === 'skeleton') return archived(spec, 'test');
   if (kind !== 'video' || spec.paths || !(await stat(`${source}/train`).catch(() => undefined))) return undefined;
   return openSamples(spec, 'test');
 }

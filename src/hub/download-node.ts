@@ -4,7 +4,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileError, withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
-import { decodeUtf8, isJsonObject, type Json, type JsonObject, parseJson, quoted } from '../base/json.js';
+import { decodeUtf8, isCount, isJsonObject, type Json, type JsonObject, parseJson, quoted } from '../base/json.js';
 import { readJsonFile } from './weights.js';
 
 /**
@@ -139,9 +139,9 @@ function filesOf(listing: Json, name: string): RemoteFile[] {
     const { path, size, oid, lfs } = entry;
     const large = isJsonObject(lfs) ? lfs : undefined;
     const hex = large ? large.oid : oid;
-    if (!Number.isSafeInteger(size) || (size as number) < 0 || typeof hex !== 'string')
+    if (!isCount(size) || typeof hex !== 'string')
       throw new JepaError(`${name}: the list of its files says no size and checksum of ${quoted(path)}`);
-    return [{ path, size: size as number, checksum: { kind: large ? 'sha256' : 'git', hex } }];
+    return [{ path, size, checksum: { kind: large ? 'sha256' : 'git', hex } }];
   });
   if (files.length > MOST_FILES) throw new JepaError(`${name}: ${files.length} files of weights are too many`);
   const has = (pattern: RegExp) => files.some(({ path }) => pattern.test(path));

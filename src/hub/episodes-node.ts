@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
-import { isJsonObject, type JsonObject, parseJson, quoted } from '../base/json.js';
+import { isCount, isJsonObject, type JsonObject, parseJson, quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import { type EpisodeDataset, type EpisodeReading, episodeArrays } from '../data/episodes/dataset.js';
 import { fileSource } from './files.js';
@@ -64,7 +64,6 @@ function checkEpisodes(
   if (lengths.length !== offsets.length) {
     throw new JepaError(`${path}: ${lengths.length} lengths of episodes and ${offsets.length} offsets`);
   }
-  const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
   lengths.forEach((length, i) => {
     if (!(isCount(length) && isCount(offsets[i]) && offsets[i] + length <= steps)) {
       throw new JepaError(

@@ -1,5 +1,5 @@
 import { JepaError } from '../base/errors.js';
-import { quoted } from '../base/json.js';
+import { isCount, quoted } from '../base/json.js';
 import { type PickleArray, type PickleGlobal, type PickleRules, type PickleValue, readPickle } from './pickle.js';
 import { byteLengthOf, FILE_DTYPES, type FileDType, gatherStrided, type StoredTensor } from './raw.js';
 import { concatBytes } from './safetensors.js';
@@ -243,10 +243,6 @@ function torchRules(file: string, storages: Map<string, Storage>, bind: (storage
       return true;
     },
   };
-}
-
-function isCount(value: PickleValue<Made> | undefined): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function isCounts(value: PickleValue<Made> | undefined): value is number[] {

@@ -1,5 +1,5 @@
 import { JepaError } from '../base/errors.js';
-import { decodeUtf8, isJsonObject, type Json, parseJson, quoted } from '../base/json.js';
+import { decodeUtf8, isCount, isJsonObject, type Json, parseJson, quoted } from '../base/json.js';
 import type { HostTensor } from '../base/tensor.js';
 import { byteLengthOf, FILE_DTYPES, isFileDType, loadTensor, type StoredTensor, storeTensor } from './raw.js';
 import { type ByteSource, bytesSource } from './source.js';
@@ -102,7 +102,7 @@ function checkedEntry(name: string, value: Json, refuse: (what: string) => never
 }
 
 function isSizes(value: Json | undefined): value is number[] {
-  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && (size as number) >= 0);
+  return Array.isArray(value) && value.every(isCount);
 }
 
 /**

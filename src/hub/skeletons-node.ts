@@ -1,6 +1,7 @@
 import { JepaError } from '../base/errors.js';
-import { quoted } from '../base/json.js';
-import { type SkeletonDataset, skeletonArrays } from '../data/skeleton/dataset.js';
+import { isCount, quoted } from '../base/json.js';
+import { sharedBytes } from '../data/dataset.js';
+import { ntuClassName, type SkeletonDataset, skeletonArrays } from '../data/skeleton/dataset.js';
 import { NTU_LAYOUT } from '../data/skeleton/layout.js';
 import { NTU_JOINTS } from '../data/skeleton/ntu.js';
 import { withFile } from './files.js';
@@ -38,12 +39,14 @@ export function npzSkeletons(path: string, part: 'train' | 'test'): SkeletonData
   });
 }
 
-/** In memory that threads see without copying. */
+/** In memory that threads see without copying, where there is such. */
 function shared(data: Float32Array): Float32Array {
-  const copy = new Float32Array(new SharedArrayBuffer(data.byteLength));
+  const copy = new Float32Array(sharedBytes(data.byteLength).buffer);
   copy.set(data);
   return copy;
 }
+
+const MOST_CLASSES = 65_536;
 
 function labelsOf(
   arrays: NpzFile['arrays'],
@@ -53,21 +56,24 @@ function labelsOf(
   const stored = arrays.get(name)?.tensor;
   if (!stored) return {};
   const { shape, data } = loadTensor(stored, `${path}: ${name}`);
-  const [samples, classes = 1] = shape;
   const numbers = Array.from(data as ArrayLike<number>, Number);
-  const wrong = (): never => {
+  const classes = shape.length === 2 ? oneHotClasses(numbers, shape[1]) : numbers;
+  if (shape.length < 1 || shape.length > 2 || !classes.every((label) => isCount(label) && label < MOST_CLASSES))
     throw new JepaError(
       `${path}: "${name}" must be whole numbers from 0 on, [samples], or one-hot rows [samples, classes], not ${quoted(shape)}`,
     );
+  const count = shape[1] ?? classes.reduce((a, b) => Math.max(a, b), -1) + 1;
+  return {
+    labels: Int32Array.from(classes),
+    classNames: Array.from({ length: count }, (_, i) => ntuClassName(i + 1)),
   };
-  if (shape.length > 2 || shape.length === 0) wrong();
-  const labels = Int32Array.from({ length: samples }, (_, i) => {
-    if (shape.length === 1) return numbers[i];
-    const row = numbers.slice(i * classes, (i + 1) * classes);
-    if (row.some((value) => value !== 0 && value !== 1) || row.reduce((a, b) => a + b, 0) !== 1) wrong();
-    return row.indexOf(1);
+}
+
+/** Where the 1 stands in each row; -1 for a row that is not one-hot. */
+function oneHotClasses(numbers: readonly number[], width: number): number[] {
+  return Array.from({ length: numbers.length / width }, (_, i) => {
+    const row = numbers.slice(i * width, (i + 1) * width);
+    const rest = row.filter((value) => value !== 0);
+    return rest.length === 1 && rest[0] === 1 ? row.indexOf(1) : -1;
   });
-  if (shape.length === 1 && numbers.some((value) => !Number.isInteger(value) || value < 0 || value > 65_535)) wrong();
-  const most = shape.length === 2 ? classes : labels.reduce((a, b) => Math.max(a, b), -1) + 1;
-  return { labels, classNames: Array.from({ length: most }, (_, i) => `A${String(i + 1).padStart(3, '0')}`) };
 }

@@ -23,6 +23,17 @@ export function formatMean(mean: number, error?: number): string {
   return `${formatFixed(mean, decimals)} ± ${formatFixed(error, decimals)}`;
 }
 
+/** A mean of something that is measured: as `formatMean` has it, shares in per cent; empty where there is none. */
+export function formatMeasure(
+  value: { readonly mean: number; readonly error?: number } | undefined,
+  { share }: { readonly share?: boolean },
+): string {
+  if (!value) return '';
+  if (!share) return formatMean(value.mean, value.error);
+  const error = value.error ? ` ± ${formatFixed(100 * value.error, 1)}` : '';
+  return `${formatFixed(100 * value.mean, 1)}${error} %`;
+}
+
 /** A number with a fixed count of decimals, thousands separated, with a real minus sign. */
 export function formatFixed(value: number, decimals: number): string {
   if (!Number.isFinite(value)) return formatNumber(value);

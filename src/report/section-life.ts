@@ -1,7 +1,7 @@
-import type { Check, Frame, Lived, Measure, Place, Point, Stage } from '../agent/life.js';
+import type { Check, Frame, Lived, Place, Point, Stage } from '../agent/life.js';
 import { barPlot } from './bars.js';
-import type { LifeReport, MeanOf } from './data.js';
-import { formatFixed, formatMean, formatNumber } from './format.js';
+import type { LifeReport } from './data.js';
+import { formatMeasure, formatNumber } from './format.js';
 import { type Html, html } from './html.js';
 import type { ReplayFrame } from './page.js';
 import type { Collected, Section } from './section.js';
@@ -19,7 +19,7 @@ export function livedSection({ life }: { readonly life?: LifeReport }): Section 
   const bars = lived.map(({ name, kind }, i) => ({
     label: name,
     value: values[i]?.mean ?? 0,
-    text: shown(values[i], first),
+    text: formatMeasure(values[i], first),
     tone: TONES[kind],
     interval: values[i]?.error
       ? ([values[i].mean - values[i].error, values[i].mean + values[i].error] as const)
@@ -34,7 +34,7 @@ export function livedSection({ life }: { readonly life?: LifeReport }): Section 
     body: html`<div class="stack"><figure class="card"><h3>${first.name} <span>${first.about}. ${more} is better.</span></h3>${barPlot(bars, longest)}</figure>
 <figure class="card"><div class="wide"><table><thead><tr><th></th>${measures.map(({ name, about }) => html`<th class="number" title="${about}">${name}</th>`)}</tr></thead><tbody>${lived.map(
       ({ name, kind, values }) =>
-        html`<tr><th scope="row"><i class="dot" style="background:${color(TONES[kind])}"></i>${name}</th>${measures.map((measure) => html`<td class="number">${shown(values[measure.name], measure)}</td>`)}</tr>`,
+        html`<tr><th scope="row"><i class="dot" style="background:${color(TONES[kind])}"></i>${name}</th>${measures.map((measure) => html`<td class="number">${formatMeasure(values[measure.name], measure)}</td>`)}</tr>`,
     )}</tbody></table></div><p class="note">${measures.map(({ name, about }) => `${name}: ${about}`).join('; ')}.</p></figure>
 ${checks.length > 0 ? html`<figure class="card"><h3>What should come out</h3><table><tbody>${checks.map(checkRow)}</tbody></table></figure>` : undefined}
 ${learned.length > 0 ? html`<figure class="card"><h3>What the parts learned before</h3><table><tbody>${learned.map(({ part, value, beside }) => html`<tr><th scope="row">${part}</th><td>${formatNumber(value)}</td><td>${beside}</td></tr>`)}</tbody></table></figure>` : undefined}</div>`,
@@ -43,13 +43,6 @@ ${learned.length > 0 ? html`<figure class="card"><h3>What the parts learned befo
 
 function checkRow({ claim, value, passed }: Check): Html {
   return html`<tr><td class="${passed ? 'met' : 'missed'}">${passed ? 'met' : 'missed'}</td><td>${claim}</td><td class="number">${formatNumber(value)}</td></tr>`;
-}
-
-function shown(value: MeanOf | undefined, { share }: Measure): string {
-  if (!value) return '';
-  if (!share) return formatMean(value.mean, value.error);
-  const error = value.error ? ` ± ${formatFixed(100 * value.error, 1)}` : '';
-  return `${formatFixed(100 * value.mean, 1)}${error} %`;
 }
 
 export function replaySection({ life }: { readonly life?: LifeReport }, page: Collected): Section | undefined {

@@ -1,4 +1,5 @@
 import { JepaError } from '../base/errors.js';
+import { isCount } from '../base/json.js';
 import { withTurns } from '../base/turn.js';
 import type { EpisodeReading } from '../data/episodes/dataset.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
@@ -94,7 +95,7 @@ function checkOptions(source: string, options: Readonly<Record<string, unknown>>
     const wanted = Object.hasOwn(KNOWN, key) ? KNOWN[key as keyof Options] : undefined;
     if (!wanted)
       throw new JepaError(`${source}: there is no option "${key}"; there are ${Object.keys(KNOWN).join(', ')}`);
-    const whole = wanted !== 'number' || (Number.isSafeInteger(value) && (value as number) >= 0);
+    const whole = wanted !== 'number' || isCount(value);
     if (typeof value !== wanted || !whole)
       throw new JepaError(`${source}: data.options.${key} must be a ${wanted === 'number' ? 'whole number' : wanted}`);
   }

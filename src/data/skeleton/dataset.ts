@@ -150,6 +150,9 @@ export function pathLength(poses: Float32Array, row: number): number {
 /** A `.skeleton` file's content as a clip. */
 export const readNtuClip = (bytes: Uint8Array, where: string): SkeletonClip => ntuClip(parseNtu(bytes, where), where);
 
+/** An action of NTU RGB+D as the names of its files have it; actions count from 1. */
+export const ntuClassName = (action: number): string => `A${String(action).padStart(3, '0')}`;
+
 /** What the names of NTU files say of all of them: actions as classes, the rest as attributes. */
 export function ntuDatasetLabels(
   paths: readonly string[],
@@ -159,7 +162,7 @@ export function ntuDatasetLabels(
   const actions = [...new Set(found.map(({ action }) => action))].sort((a, b) => a - b);
   return {
     labels: column('action').map((action) => actions.indexOf(action)),
-    classNames: actions.map((action) => `A${String(action).padStart(3, '0')}`),
+    classNames: actions.map(ntuClassName),
     attributes: {
       setup: column('setup'),
       camera: column('camera'),

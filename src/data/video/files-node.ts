@@ -62,11 +62,12 @@ export function videoFiles(files: VideoFiles): VideoDataset {
   let last: { readonly version: string; readonly video: Promise<OpenVideo> } | undefined;
   const open = async (path: string, version: string): Promise<OpenVideo> => {
     if (last?.version !== version) {
-      last = { version, video: decoderOf(path, files).then((decoder) => decoder.open(path, decode)) };
+      const opened = { version, video: decoderOf(path, files).then((decoder) => decoder.open(path, decode)) };
       // What failed for want of time may be opened later.
-      last.video.catch(() => {
-        last = undefined;
+      opened.video.catch(() => {
+        if (last === opened) last = undefined;
       });
+      last = opened;
     }
     return last.video;
   };
