@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync, statfsSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { ffmpegPrograms, GET_FFMPEG } from '../data/ffmpeg-process-node.js';
 import { formatBytes } from '../report/format.js';
 import { type Mark, mark, print, printJson, table } from './output.js';
 
@@ -46,6 +47,7 @@ const LOOKS: readonly (readonly [name: string, look: () => Finding | Promise<Fin
   ['onnxruntime', products],
   ['shared memory', sharedMemory],
   ['image decoding', images],
+  ['video and sound', videos],
   ['WebGPU', webgpu],
   ['memory', memory],
   ['disk', disk],
@@ -122,6 +124,12 @@ async function images(): Promise<Finding> {
   return info.width === 8
     ? { status: 'ok', message: `sharp reads ${formats.join(', ')}` }
     : { status: 'fail', message: 'sharp decodes wrongly', fix: REINSTALL };
+}
+
+function videos(): Finding {
+  if (ffmpegPrograms()) return { status: 'ok', message: 'ffmpeg and ffprobe are on PATH' };
+  const own = 'GIF, animated WebP, folders of frames and WAV are read; mp4, webm, mp3, ... need ffmpeg';
+  return { status: 'warn', message: own, fix: GET_FFMPEG };
 }
 
 async function webgpu(): Promise<Finding> {

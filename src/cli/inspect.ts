@@ -6,10 +6,11 @@ import type { SoundDataset } from '../data/audio/dataset.js';
 import { type Dataset, type ImageDataset, type RawImage, sampleName, subset } from '../data/dataset.js';
 import { type Modality, wordsOf } from '../data/modality.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
-import { modalityAt, openSampleSplits, openSamples, type SampleSplits } from '../data/samples-node.js';
+import { ENDINGS, modalityAt, openSampleSplits, openSamples, type SampleSplits } from '../data/samples-node.js';
 import type { SkeletonClip } from '../data/skeleton/dataset.js';
 import type { TextSample } from '../data/text/dataset.js';
 import type { VideoFrames } from '../data/video/dataset.js';
+import { isVideoList } from '../data/video/open-node.js';
 import { describeModel, type ModelFacts } from '../hub/describe.js';
 import { loadEncoder } from '../hub/encoder-files.js';
 import { type Inspection, inspectFile } from '../hub/inspect.js';
@@ -32,7 +33,7 @@ export async function inspect(
     const run = await describeRun(path);
     if (json) printJson(run);
     else showRun(run);
-  } else if (holdsSamples(path, folder)) {
+  } else if (await holdsSamples(path, folder)) {
     const data = await describeData(path, all);
     if (json) printJson(data);
     else showData(data, all);
@@ -63,15 +64,22 @@ function publishedModel(path: string, { kind, files }: Inspection): ModelFacts |
   }
 }
 
-/** Files of a model in a folder; a folder without them is a data set. */
-const MODEL_FILES = /^(config\.json|model.*\.safetensors|.*\.(onnx|npy|npz|parquet|pth|jsonl))$|tfevents/;
-const SAMPLE_FILES =
-  /\.(tar|tgz|tar\.gz)$|idx[134]-(ubyte|int)(\.gz)?$|\.(mp4|webm|mov|mkv|avi|gif|wav|mp3|flac|ogg|txt)$/i;
+/** Files of a model or a log in a folder, which make it one of those. */
+const MODEL_FILES = /^(config\.json|.*\.(onnx|pth))$|\.safetensors|tfevents/;
+/** Files that stand for themselves where there are no samples beside them. */
+const ARRAY_FILES = /\.(npy|npz|parquet|jsonl|h5|hdf5|ply|pt|ckpt)$/i;
+/** Files that say more as what they are than as samples. */
+const PLAIN_FILES = /\.(pth\.tar|jsonl|ndjson|bin)$|idx[12]-ubyte/i;
+const isSampleFile = (path: string): boolean =>
+  !PLAIN_FILES.test(path) && ENDINGS.some(([, ending]) => ending.test(path));
 
-function holdsSamples(path: string, folder: boolean): boolean {
+async function holdsSamples(path: string, folder: boolean): Promise<boolean> {
   if (path === 'glyphs' || path.startsWith(PROCEDURAL) || path.includes('{') || path.includes('::')) return true;
-  if (!folder) return existsSync(path) && SAMPLE_FILES.test(path) && !path.endsWith('.pth.tar');
-  return !readdirSync(path).some((name) => MODEL_FILES.test(name));
+  if (!folder) return existsSync(path) && (isSampleFile(path) || (await isVideoList(path)));
+  const names = readdirSync(path);
+  if (names.some((name) => MODEL_FILES.test(name))) return false;
+  const kind = await modalityAt(path);
+  return (kind !== undefined && kind !== 'text') || !names.some((name) => ARRAY_FILES.test(name));
 }
 
 // --- data sets ------------------------------------------------------------------------------------------------------
@@ -107,7 +115,7 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
   const parts = [train, test];
   const total = train.length + test.length;
   const sizes: SampleSize[] = [];
-  const failures: string[] = [];
+  const failures: Failure[] = [];
   const opened = evenly(total, all ? total : SOME);
   for (const at of opened) {
     const [dataset, index] = at < train.length ? [train, at] : [test, at - train.length];
@@ -115,11 +123,8 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
       sizes.push(sizeOfSample(dataset, await dataset.read(index)));
     } catch (error) {
       if (!(error instanceof JepaError)) throw error;
-      failures.push(
-        error.message.includes(sampleName(dataset, index))
-          ? error.message
-          : `${sampleName(dataset, index)}: ${error.message}`,
-      );
+      const name = sampleName(dataset, index);
+      failures.push({ name, message: error.message.includes(name) ? error.message : `${name}: ${error.message}` });
     }
   }
   const sides = sizes.flatMap(({ side }) => (side ? [side] : []));
@@ -142,9 +147,20 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
     classes: train.labels ? names.map((name, i) => ({ name, train: inTrain[i], test: inTest[i] })) : [],
     attributes: Object.keys(train.attributes ?? {}),
     read: opened.length,
-    corrupt: { count: failures.length, first: failures.slice(0, 5) },
+    corrupt: { count: failures.length, first: firstOf(failures) },
     warnings: [train.note, warning].filter((line) => line !== undefined),
   };
+}
+
+interface Failure {
+  readonly name: string;
+  readonly message: string;
+}
+
+/** The first samples that cannot be opened; one, where none of many can for one reason, as for want of a decoder. */
+function firstOf(failures: readonly Failure[]): string[] {
+  const reasons = new Set(failures.map(({ name, message }) => message.replaceAll(name, '')));
+  return failures.slice(0, reasons.size === 1 ? 1 : 5).map(({ message }) => message);
 }
 
 interface SampleSize {
@@ -173,13 +189,14 @@ function sizeOfSample(dataset: Dataset, sample: unknown): SampleSize {
 
 /** Both parts; where no test part can be made (too few images), what there is and why. */
 async function openParts(path: string): Promise<SampleSplits & { readonly warning?: string }> {
-  const spec = { kind: await modalityAt(path), source: path };
+  const spec = { kind: (await modalityAt(path)) ?? 'image', source: path };
   try {
     return await openSampleSplits(spec);
   } catch (error) {
     if (!(error instanceof JepaError)) throw error;
     const train = await openSamples(spec);
-    return { train, test: subset(train, []), origin: 'made', warning: error.message };
+    // A single file is looked at for itself.
+    return { train, test: subset(train, []), origin: 'made', ...(train.length > 1 && { warning: error.message }) };
   }
 }
 
@@ -204,7 +221,7 @@ function showData(data: DataFacts, all: boolean): void {
       ['training', formatFixed(data.train, 0)],
       [
         'held out',
-        `${formatFixed(data.test, 0)}${data.testPart === 'made' ? dim('  (a tenth, by a hash of the names; the data have no test part)') : ''}`,
+        `${formatFixed(data.test, 0)}${data.testPart === 'made' && data.test > 0 ? dim('  (a tenth, by a hash of the names; the data have no test part)') : ''}`,
       ],
       ...sizeRow(data),
       ...(length ? [['length', rangeText(length.values, length.unit)]] : []),
@@ -217,7 +234,8 @@ function showData(data: DataFacts, all: boolean): void {
     ]),
   );
   for (const line of corrupt.first) print(`  ${line}`);
-  if (corrupt.count > corrupt.first.length) print(`  and ${corrupt.count - corrupt.first.length} more`);
+  const more = corrupt.count - corrupt.first.length;
+  if (more > 0) print(`  and ${more} more${corrupt.first.length === 1 ? ' for the same reason' : ''}`);
   for (const warning of data.warnings) print(`! ${warning}`);
   const shown = all ? classes : classes.slice(0, 12);
   if (shown.length > 0) {
@@ -245,9 +263,9 @@ function sizeRow({ width, height, channels }: DataFacts): string[][] {
 }
 
 function rangeText([low, middle, high]: readonly [number, number, number], unit: string): string {
-  const text = (value: number): string => formatFixed(value, Number.isInteger(value) ? 0 : 1);
+  const text = (value: number): string => formatFixed(value, Number.isInteger(value) ? 0 : value < 1 ? 4 : 1);
   return low === high
-    ? `${text(low)} ${unit}`
+    ? `${text(low)} ${low === 1 ? unit.slice(0, -1) : unit}`
     : `${text(low)} to ${text(high)} ${unit}, half of them at most ${text(middle)}`;
 }
 
@@ -349,8 +367,9 @@ function showFile(file: Inspection, all: boolean): void {
   const { kind, bytes, tensors, parameters, metadata, details, files, warnings } = file;
   const counted = parameters ? `, ${formatFixed(parameters, 0)} numbers` : '';
   print(`${bold(files ? file.path : basename(file.path))}  ${kind}, ${formatBytes(bytes)}${counted}`);
-  if (metadata && Object.keys(metadata).length > 0) print(indented(yamlText({ metadata })));
-  if (details && Object.keys(details).length > 0) print(indented(yamlText(details)));
+  if (metadata && Object.keys(metadata).length > 0)
+    print(indented(yamlText({ metadata: all ? metadata : shortened(metadata) })));
+  if (details && Object.keys(details).length > 0) print(indented(yamlText(all ? details : shortened(details))));
   if (tensors && tensors.length > 0) {
     const shown = all ? tensors : tensors.slice(0, FIRST);
     print(table(shown.map(({ name, dtype, shape }) => [`  ${name}`, dtype, `[${shape.join(', ')}]`])));
@@ -362,5 +381,16 @@ function showFile(file: Inspection, all: boolean): void {
     showFile(inner, all);
   }
 }
+
+/** Longest text that is shown unless all is asked for: schemas in metadata have thousands of characters. */
+const LONGEST = 200;
+
+/** Values with long texts cut. */
+const shortened = (value: object): unknown =>
+  JSON.parse(JSON.stringify(value), (_, item) =>
+    typeof item === 'string' && item.length > LONGEST
+      ? `${item.slice(0, LONGEST)}... (${formatFixed(item.length, 0)} characters, --all shows them)`
+      : item,
+  );
 
 const indented = (text: string): string => text.trimEnd().replaceAll(/^/gm, '  ');

@@ -32,6 +32,10 @@ function onPath(program: string): string | undefined {
   return undefined;
 }
 
+/** What to do where they are missing. */
+export const GET_FFMPEG =
+  'install ffmpeg so that ffmpeg and ffprobe are on PATH (apt-get install ffmpeg, brew install ffmpeg, winget install ffmpeg)';
+
 /** Where ffmpeg and ffprobe are, or undefined where they are not both on PATH. */
 export function ffmpegPrograms(): { readonly ffmpeg: string; readonly ffprobe: string } | undefined {
   const [ffmpeg, ffprobe] = [onPath('ffmpeg'), onPath('ffprobe')];

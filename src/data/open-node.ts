@@ -9,7 +9,7 @@ import { parseCifar } from './cifar.js';
 import { type CacheOptions, checkIndex, type DecodeOptions, type ImageDataset, memoryDataset } from './dataset.js';
 import { idxDataset } from './idx.js';
 import { byCodePoint, countImages, listImageFolder } from './image-folder-node.js';
-import { DECODE_DEFAULTS } from './image-format.js';
+import { DECODE_DEFAULTS, IMAGE_EXTENSIONS } from './image-format.js';
 import { openImageSource } from './sources-node.js';
 import { splitByHash } from './split.js';
 import { parseStl10, STL10_SIZE } from './stl10.js';
@@ -157,9 +157,9 @@ async function openFile(spec: DatasetSpec): Promise<ImageDataset> {
   if (SHARD.test(name)) return openShards([path], spec);
   const names = await listNames(dirname(path));
   if (IDX_IMAGES.test(name)) return openIdx(dirname(path), name, names);
-  throw new JepaError(
-    `${path}: a single file must be a .tar shard or IDX images (...-images-idx3-ubyte); for images give their folder`,
-  );
+  if (IMAGE_EXTENSIONS.some((extension) => name.toLowerCase().endsWith(`.${extension}`)))
+    return imageFiles(path, [path], decodeOptions(spec), cacheOf(spec));
+  throw new JepaError(`${path}: a single file must be an image, a .tar shard or IDX images (...-images-idx3-ubyte)`);
 }
 
 // --- WebDataset -----------------------------------------------------------------------------------------------------

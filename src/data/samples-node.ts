@@ -1,4 +1,5 @@
 import { readdir, stat } from 'node:fs/promises';
+import { JepaError } from '../base/errors.js';
 import { SOUND_EXTENSIONS, soundFolder } from './audio/folder-node.js';
 import type { CacheOptions, Dataset } from './dataset.js';
 import type { Modality } from './modality.js';
@@ -19,7 +20,7 @@ import { clipsAlong } from './video/along.js';
 import { clipDataset } from './video/clips.js';
 import { mixVideos, type VideoDataset } from './video/dataset.js';
 import { VIDEO_EXTENSIONS } from './video/files-node.js';
-import { openVideoFiles } from './video/open-node.js';
+import { isVideoList, openVideoFiles } from './video/open-node.js';
 import type { ClipSampling } from './video/sampling.js';
 
 /** Samples of any modality to open, as they stand in a configuration. */
@@ -72,16 +73,26 @@ export interface SampleSplits {
 /** Opens the training and the test part. Throws a `JepaError` that says what was looked for. */
 export async function openSampleSplits(spec: SampleSpec): Promise<SampleSplits> {
   if (spec.test !== undefined) {
-    return {
-      train: await openSamples(spec),
-      test: await openSamples({ ...spec, source: spec.test }),
-      origin: 'own',
-    };
+    const parts = [await openSamples(spec), await openSamples({ ...spec, source: spec.test })] as const;
+    return { ...sameClasses(...parts), origin: 'own' };
   }
   if (spec.kind === 'image') return openSplits(imageSpec(spec));
   const train = await openSamples(spec);
   const test = await testPart(spec);
   return test ? { train, test, origin: 'own' } : { ...splitByHash(train, 0.1), origin: 'made' };
+}
+
+/** Gives the classes of two sets that were opened apart one numbering, that of the first; further ones of the second come after. */
+export function sameClasses(train: Dataset, test: Dataset): Pick<SampleSplits, 'train' | 'test'> {
+  const { classNames: own } = train;
+  const { classNames: other, labels } = test;
+  if (!own || !other || !labels || own.join('\0') === other.join('\0')) return { train, test };
+  const classNames = [...new Set([...own, ...other])];
+  const numbers = other.map((name) => classNames.indexOf(name));
+  return {
+    train: { ...train, classNames },
+    test: { ...test, classNames, labels: labels.map((label) => numbers[label] ?? label) },
+  };
 }
 
 const imageSpec = ({ source, channels, cache }: SampleSpec) => ({ path: source, channels, cache });
@@ -132,19 +143,25 @@ async function testPart(spec: SampleSpec): Promise<Dataset | undefined> {
 }
 
 /** Endings of files by what they hold; files of other kinds say nothing. */
-const ENDINGS: readonly (readonly [SampleSpec['kind'], RegExp])[] = [
-  ['image', /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm|avif|heic|tar|tgz)$|ubyte|\.bin$/i],
+export const ENDINGS: readonly (readonly [SampleSpec['kind'], RegExp])[] = [
+  ['image', /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm|avif|heic|tar|tar\.gz|tgz)$|ubyte|\.bin$/i],
   ['video', new RegExp(`\\.(${VIDEO_EXTENSIONS.filter((ending) => ending !== 'gif').join('|')})$`, 'i')],
   ['sound', new RegExp(`\\.(${SOUND_EXTENSIONS.filter((ending) => ending !== 'webm').join('|')})$`, 'i')],
   ['skeleton', /\.skeleton$/],
   ['text', /\.(txt|text|md|jsonl|ndjson)$/i],
 ];
 
-/** What a path or `procedural:` name seems to hold, by the endings of the files; images where nothing speaks for something else. */
-export async function modalityAt(source: string): Promise<SampleSpec['kind']> {
+/**
+ * What a path or `procedural:` name seems to hold, by the endings of the files; undefined where nothing there speaks for
+ * anything. Throws a `JepaError` for a folder without any file.
+ */
+export async function modalityAt(source: string): Promise<SampleSpec['kind'] | undefined> {
   if (source.startsWith(PROCEDURAL)) return proceduralModality(source);
   const info = await stat(source).catch(() => undefined);
   const names = info?.isDirectory() ? await readdir(source, { recursive: true }) : [source];
+  if (names.length === 0) throw new JepaError(`${source}: this folder is empty`);
+  if (info?.isFile() && (await isVideoList(source))) return 'video';
   const counts = ENDINGS.map(([kind, ending]) => ({ kind, count: names.filter((name) => ending.test(name)).length }));
-  return counts.reduce((most, one) => (one.count > most.count ? one : most)).kind;
+  const most = counts.reduce((a, b) => (b.count > a.count ? b : a));
+  return most.count > 0 ? most.kind : undefined;
 }

@@ -12,23 +12,33 @@ function hash(text: string): number {
   return (value ^ (value >>> 16)) >>> 0;
 }
 
+/** Fewest samples of a side: of one alone nothing can be compared. */
+const FEWEST = 2;
+
 /**
  * Takes about `share` of the samples as a test set, by a hash of their names: the same ones every time, and a sample keeps
- * its side when others are added. Throws a `JepaError` if one side would be empty.
+ * its side when others are added (while there are more than a few). At least two are on either side; throws a `JepaError`
+ * where there are too few for that.
  */
 export function splitByHash<D extends Dataset>(dataset: D, share: number): { train: D; test: D } {
-  const train: number[] = [];
-  const test: number[] = [];
-  for (let i = 0; i < dataset.length; i++) {
-    // Only the end of a path counts, so that moving the whole folder changes nothing.
-    const name = sampleName(dataset, i).replaceAll('\\', '/').split('/').slice(-2).join('/');
-    (hash(name) < share * 2 ** 32 ? test : train).push(i);
-  }
-  if (train.length === 0 || test.length === 0) {
+  const { length } = dataset;
+  // Only the end of a path counts, so that moving the whole folder changes nothing.
+  const nameOf = (i: number): string => sampleName(dataset, i).replaceAll('\\', '/').split('/').slice(-2).join('/');
+  const hashes = Uint32Array.from({ length }, (_, i) => hash(nameOf(i)));
+  // Samples of one name, as a list may have them, stay together.
+  const sorted = hashes.toSorted();
+  const limit = Math.min(Math.max(share * 2 ** 32, sorted[FEWEST - 1] + 1), sorted[length - FEWEST]);
+  if (!(limit > sorted[FEWEST - 1])) {
+    const { one, many } = wordsOf(dataset);
     throw new JepaError(
-      `${dataset.name}: ${dataset.length} ${wordsOf(dataset).many} are too few to take ${share * 100} % of them for testing`,
+      `${dataset.name}: ${length} ${length === 1 ? `${one} is` : `${many} are`} too few to hold some out for testing; give at least ${2 * FEWEST}, or name others (data.test)`,
     );
   }
+  const train: number[] = [];
+  const test: number[] = [];
+  hashes.forEach((value, i) => {
+    (value < limit ? test : train).push(i);
+  });
   return {
     train: subset(dataset, train, `${dataset.name} (train)`),
     test: subset(dataset, test, `${dataset.name} (test)`),

@@ -50,10 +50,8 @@ const LOW_SHARE = 0.2;
 /** A predictor that knows something is at least this much better on its own targets than on those of other samples. */
 const BLIND_RATIO = 0.95;
 
-const REMEDY = 'try variance-covariance terms (regularizer=vicreg), SIGReg (regularizer=sigreg) or a larger batch';
-
-/** The verdict on these signs; the message says what to try where it is bad. */
-export function diagnose(signs: CollapseSigns): Diagnosis {
+/** The verdict on these signs. Where embeddings fall together the message says what to try, if that is known: `remedy`. */
+export function diagnose(signs: CollapseSigns, remedy?: string): Diagnosis {
   const { featureStd, rankme, width, samples = width, meanCosine, energyMatched, energyShuffled } = signs;
   const bad = Object.entries(signs).find(([, value]) => value !== undefined && !Number.isFinite(value));
   if (bad) {
@@ -62,11 +60,12 @@ export function diagnose(signs: CollapseSigns): Diagnosis {
   const possible = Math.min(width, samples);
   const rank = `rank ${Math.round(rankme)} of ${possible}${samples < width ? ` that ${samples} samples can have` : ''}`;
   const share = rankme / possible;
+  const advice = remedy ? `; ${remedy}` : '';
   if (featureStd < COMPLETE_STD || meanCosine > COMPLETE_COSINE) {
     const numbers = `all embeddings are nearly one vector (mean cosine ${meanCosine.toFixed(3)}, spread ${featureStd.toFixed(3)}, ${rank})`;
-    return verdict('complete collapse', `${numbers}, ${REMEDY}`);
+    return verdict('complete collapse', `${numbers}${advice}`);
   }
-  if (share < DIMENSIONAL_SHARE) return verdict('dimensional collapse', `${rank}, ${REMEDY}`);
+  if (share < DIMENSIONAL_SHARE) return verdict('dimensional collapse', `${rank}${advice}`);
   if (energyMatched !== undefined && energyShuffled !== undefined && energyMatched > BLIND_RATIO * energyShuffled) {
     const energies = `the error is ${energyMatched.toPrecision(3)} on the right targets and ${energyShuffled.toPrecision(3)} on those of other samples`;
     return verdict(
@@ -74,7 +73,7 @@ export function diagnose(signs: CollapseSigns): Diagnosis {
       `${energies}, the predictor ignores its context; train longer or make targets harder to guess from position`,
     );
   }
-  if (share < LOW_SHARE) return verdict('low rank', `${rank}, watch it; if it falls, ${REMEDY}`);
+  if (share < LOW_SHARE) return verdict('low rank', `${rank}, watch it${remedy ? `; if it falls, ${remedy}` : ''}`);
   return verdict('healthy', rank);
 }
 

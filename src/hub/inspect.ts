@@ -2,6 +2,9 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { withFileErrors } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
+import { csvNumber, parseCsv } from '../data/csv.js';
+import { parseIdx } from '../data/idx.js';
+import { type PlyValues, parsePly } from '../data/points/ply.js';
 import { OFFICIAL_LICENCE } from './encoder-files.js';
 import { fileSource } from './files.js';
 import { openHdf5 } from './hdf5-node.js';
@@ -36,6 +39,9 @@ export interface Inspection {
     | 'tensorboard'
     | 'jsonl'
     | 'json'
+    | 'csv'
+    | 'idx'
+    | 'ply'
     | 'folder';
   readonly path: string;
   readonly bytes: number;
@@ -72,7 +78,7 @@ async function inspectOne(path: string, bytes: number): Promise<Inspection> {
     const describe = recognise(source);
     if (!describe) {
       throw new JepaError(
-        `${path}: not a file that can be inspected; known are safetensors, PyTorch, NumPy (.npy, .npz), HDF5, Parquet, ONNX, TensorBoard, JSON and JSON Lines`,
+        `${path}: not a file that can be inspected; known are safetensors, PyTorch, NumPy (.npy, .npz), HDF5, Parquet, ONNX, TensorBoard, JSON, JSON Lines, CSV, IDX and PLY; and images, videos, recordings, skeletons, texts by their names`,
       );
     }
     const { warnings = [], ...description } = await describe(source);
@@ -90,19 +96,33 @@ function recognise(source: ByteSource): Describe | undefined {
   const head = source.read(0, Math.min(size, 16));
   const view = new DataView(head.buffer);
   const text = String.fromCharCode(...head);
-  if (text.startsWith('\x93NUMPY')) return (file) => inspectArrays('npy', new Map([['array', openNpy(file)]]));
+  if (text.startsWith('\x93NUMPY')) return inspectNpy;
   if (text.startsWith('PAR1')) return inspectParquet;
+  if (/^ply\r?\n/.test(text)) return inspectPly;
   if (text.startsWith('PK')) return inspectZip;
   if (text.startsWith('\x89HDF') || /\.(h5|hdf5)$/.test(name)) return inspectHdf5;
   if (text.startsWith('\x80\x02\x8a\x0a')) return inspectTorch;
   if (name.endsWith('.onnx')) return (file) => inspectOnnx(file.name);
   if (name.endsWith('.json')) return inspectJson;
+  if (/\.[ct]sv$/i.test(name)) return inspectCsv;
+  if (IDX_NAME.test(name)) return inspectIdx;
   if (name.endsWith('.jsonl') || (text[0] === '{' && !name.endsWith('.safetensors'))) return inspectJsonl;
   if (size >= 12 && view.getUint32(8, true) === maskedCrc32c(head.subarray(0, 8))) return inspectEvents;
   if (name.includes('tfevents')) return inspectEvents;
   if (name.endsWith('.safetensors') || (size >= 9 && text[8] === '{')) return inspectSafetensors;
-  return undefined;
+  // Files that are not what their names say: their readers tell why.
+  return BY_NAME.find(([ending]) => ending.test(name))?.[1];
 }
+
+const IDX_NAME = /\.idx(\.gz)?$|idx[1-8]-(ubyte|byte|short|int|float|double)(\.gz)?$/i;
+
+const BY_NAME: readonly (readonly [ending: RegExp, describe: Describe])[] = [
+  [/\.npy$/i, inspectNpy],
+  [/\.npz$/i, inspectZip],
+  [/\.(pt|pth|ckpt|pth\.tar)$/i, inspectTorch],
+  [/\.parquet$/i, inspectParquet],
+  [/\.ply$/i, inspectPly],
+];
 
 function weigh(tensors: readonly InspectedTensor[]): Pick<Inspection, 'tensors' | 'parameters'> {
   const count = (shape: InspectedTensor['shape']) => shape.reduce<number>((product, size) => product * Number(size), 1);
@@ -118,6 +138,10 @@ function listTensors(
 function inspectSafetensors(source: ByteSource): Description {
   const { tensors, metadata } = openSafetensors(source);
   return { kind: 'safetensors', ...listTensors(tensors), metadata };
+}
+
+function inspectNpy(source: ByteSource): Description {
+  return inspectArrays('npy', new Map([['array', openNpy(source)]]));
 }
 
 function inspectZip(source: ByteSource): Description {
@@ -263,9 +287,56 @@ function inspectJsonl(source: ByteSource): Description {
   };
 }
 
+function inspectCsv(source: ByteSource): Description {
+  const { delimiter, columns = [], rows } = parseCsv(wholeLog(source), source.name);
+  const isNumbers = (column: number) => rows.every((row) => row[column] === '' || csvNumber(row[column]) !== undefined);
+  return {
+    kind: 'csv',
+    details: {
+      rows: rows.length,
+      delimiter,
+      columns: Object.fromEntries(columns.map((name, i) => [name, isNumbers(i) ? 'numbers' : 'text'])),
+    },
+  };
+}
+
+async function inspectIdx(source: ByteSource): Promise<Description> {
+  const { shape, data } = await parseIdx(wholeLog(source), source.name);
+  return { kind: 'idx', ...weigh([{ name: 'array', dtype: TYPE_OF[data.constructor.name], shape }]) };
+}
+
+const TYPE_OF: Readonly<Record<string, string>> = {
+  Int8Array: 'I8',
+  Uint8Array: 'U8',
+  Int16Array: 'I16',
+  Uint16Array: 'U16',
+  Int32Array: 'I32',
+  Uint32Array: 'U32',
+  Float32Array: 'F32',
+  Float64Array: 'F64',
+};
+
+function inspectPly(source: ByteSource): Description {
+  const elements = [...parsePly(wholeLog(source), source.name)];
+  const typed = (name: string, values: PlyValues) => ({
+    name,
+    dtype: TYPE_OF[values.constructor.name],
+    shape: [values.length],
+  });
+  const tensors = elements.flatMap(([element, { scalars, lists }]) => [
+    ...Array.from(scalars, ([name, values]) => typed(`${element}.${name}`, values)),
+    ...Array.from(lists, ([name, { values }]) => typed(`${element}.${name}[]`, values)),
+  ]);
+  return {
+    kind: 'ply',
+    ...weigh(tensors),
+    details: { elements: Object.fromEntries(elements.map(([name, { count }]) => [name, count])) },
+  };
+}
+
 function wholeLog(source: ByteSource): Uint8Array {
   if (source.size > LARGEST_LOG)
-    throw new JepaError(`${source.name}: a log of ${source.size} bytes is too long to inspect`);
+    throw new JepaError(`${source.name}: ${source.size} bytes are too many to inspect a file of this kind`);
   return source.read(0, source.size);
 }
 
@@ -289,7 +360,7 @@ function inspectJson(source: ByteSource): Description {
 }
 
 /** Files of a folder that say something: weights, configurations, logs. */
-const FOLDER_FILES = /\.(safetensors|json|jsonl|npy|npz|parquet|onnx|pth|pt|tar|ckpt)$|tfevents/;
+const FOLDER_FILES = /\.(safetensors|json|jsonl|npy|npz|h5|hdf5|parquet|onnx|pth|pt|tar|ckpt|ply)$|tfevents/;
 
 async function inspectFolder(path: string): Promise<Inspection> {
   const names = withFileErrors('open', path, () => fs.readdirSync(path, { withFileTypes: true }));

@@ -18,6 +18,7 @@ import type { Config } from './config.js';
 import type { DataFacts, VideoEncoder } from './facts.js';
 import type { TrainResult } from './loop.js';
 import { openPublished } from './published.js';
+import { remedyOf } from './remedy.js';
 
 /** An encoder with its weights, wherever they came from: what is probed, fine-tuned, used and exported. */
 export interface FrozenEncoder {
@@ -30,6 +31,8 @@ export interface FrozenEncoder {
   readonly preparation: PreparationInput;
   /** How samples were augmented in its training, where that is known. */
   readonly augmentation?: PreparationInput;
+  /** What to try in training where its embeddings fall together, where that is known. */
+  readonly remedy?: string;
   /** Facts worth keeping with everything made from it: method, steps, licence. */
   readonly facts: Readonly<Record<string, string>>;
 }
@@ -151,6 +154,7 @@ function frozen(
     weights: own,
     preparation: toSize(evaluationPreparation(config, facts), method.encoder),
     augmentation: toSize(trainingPreparations(config, facts, method.views.length)[0], method.encoder),
+    remedy: remedyOf(config.method),
     facts: { method: method.name, steps: String(steps) },
   };
 }
@@ -170,6 +174,7 @@ export function randomEncoder(like: FrozenEncoder, seed = 0): FrozenEncoder {
     ...like,
     name: 'random weights',
     weights: initialValues(module, createRandom(seed, 'random encoder')),
+    remedy: undefined,
     facts: { method: 'none' },
   };
 }

@@ -27,6 +27,7 @@ import type { Checkpoint } from './checkpoint.js';
 import type { Config } from './config.js';
 import { type DataFacts, dataFacts, type VideoEncoder } from './facts.js';
 import { encoderProgram, encodeSamples, fixedSamples, onlineKnn, pairEnergies } from './measure.js';
+import { remedyOf } from './remedy.js';
 
 /** What is known after a step. */
 export interface StepInfo {
@@ -221,7 +222,7 @@ export async function trainLoop(options: LoopOptions): Promise<TrainResult> {
         meanCosine: spread.meanCosine,
         ...energies,
       };
-      return { step, ...signs, ...diagnose({ ...signs, samples: rows.shape[0] }) };
+      return { step, ...signs, ...diagnose({ ...signs, samples: rows.shape[0] }, remedyOf(config.method)) };
     };
     let last: DiagnosisInfo | undefined;
 

@@ -361,8 +361,12 @@ async function measure(
   rows: HostTensor<'float32'>,
   test: Dataset,
   { engine, seed, loading = {}, notes }: Context,
-): Promise<Measures> {
+): Promise<Measures | undefined> {
   const [n, width] = rows.shape;
+  if (n < 2) {
+    notes.push(`RankMe, LiDAR, cosines: there is one held-out ${wordsOf(test).one}`);
+    return undefined;
+  }
   const some = pick(rows, evenly(n, Math.max(SPECTRUM_ROWS, 2 * width)));
   const spreads = featureStd(some);
   const { eigenvalues, effectiveRank } = spectrum(some);
@@ -390,7 +394,7 @@ async function measure(
     ...(endIndex >= 20 && { alphaReq: alphaReq(some, { endIndex }).alpha }),
     lidar: lidar(float32([objects.length, VIEWS, width], perObject.data)).value,
     ...alignmentUniformity(view(0), view(1)),
-    diagnosis: diagnose({ ...signs, samples: some.shape[0] }),
+    diagnosis: diagnose({ ...signs, samples: some.shape[0] }, source.remedy),
   };
 }
 

@@ -287,7 +287,8 @@ test('doctor looks at everything', async () => {
   assert.equal(code, 0, stderr);
   const { ok, checks } = JSON.parse(stdout);
   assert.equal(ok, true);
-  const names = ['Node', 'processor', 'onnxruntime', 'shared memory', 'image decoding', 'WebGPU', 'memory', 'disk'];
+  const decoding = ['image decoding', 'video and sound'];
+  const names = ['Node', 'processor', 'onnxruntime', 'shared memory', ...decoding, 'WebGPU', 'memory', 'disk'];
   assert.deepEqual(
     checks.map(({ name }: { name: string }) => name),
     names,

@@ -99,6 +99,21 @@ describe('lists of videos', () => {
     ]);
   });
 
+  it('numbers classes that a list gives by name, in their order', () => {
+    const entries = parseVideoList(utf8('path,label\nb.mp4,right\na.mp4, left\nc.mp4,right\n'), 'list.csv');
+    assert.deepEqual(
+      entries.map(({ path, label, className }) => [path, label, className]),
+      [
+        ['b.mp4', 1, 'right'],
+        ['a.mp4', 0, 'left'],
+        ['c.mp4', 1, 'right'],
+      ],
+    );
+    // Numbers and names together are a mistake, and so is a missing one.
+    assert.throws(() => list('path,label\na.mp4,left\nb.mp4,3\n'), /entry 1: the label "left" is not an integer/);
+    assert.throws(() => list('path,label\na.mp4,left\nb.mp4,\n'), /list\.csv: an entry has no label/);
+  });
+
   it('says which line is wrong', () => {
     assert.throws(() => list('a.mp4::1\nb.mp4 2'), /list\.csv: line 2 has no "::" between path and label/);
     assert.throws(() => list('a.mp4\nb.mp4'), /list\.csv: line 1 is neither/);

@@ -196,7 +196,7 @@ describe('other formats', () => {
     try {
       await assert.rejects(
         readSound(file, { sampleRate: 8000 }),
-        jepaError(/x\.flac: no decoder for this format was found; install ffmpeg/),
+        jepaError(/x\.flac: no decoder for this format was found; convert the file to WAV, or install ffmpeg/),
       );
     } finally {
       process.env.PATH = path;

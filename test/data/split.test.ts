@@ -41,7 +41,22 @@ describe('splitting by a hash of the name', () => {
   });
 
   it('refuses a set that is too small', () => {
-    assert.throws(() => splitByHash(dataset(1), 0.1), /\/data: 1 images are too few/);
+    const refused = /^\/data: \d images? (is|are) too few to hold some out for testing; give at least 4/;
+    for (const count of [0, 1, 2, 3])
+      assert.throws(() => splitByHash(dataset(count), 0.1), { name: 'JepaError', message: refused });
+    // A list that names the same file over and over.
+    const same = { ...dataset(9), nameOf: () => '/data/same.png' };
+    assert.throws(() => splitByHash(same, 0.1), { name: 'JepaError', message: /^\/data: 9 images are too few/ });
+  });
+
+  it('leaves at least two on either side of a small set', () => {
+    for (let count = 4; count < 60; count++) {
+      for (const share of [0.01, 0.1, 0.99]) {
+        const { train, test } = splitByHash(dataset(count), share);
+        assert.equal(train.length + test.length, count);
+        assert.ok(train.length >= 2 && test.length >= 2, `${count}: ${train.length} and ${test.length}`);
+      }
+    }
   });
 });
 

@@ -107,6 +107,25 @@ test('Parquet, logs and events', async () => {
   assert.match((await inspect(join(fixtures, 'tensorboard/cut/events.out.tfevents.1.host.1.0'))).warnings[0], /is cut/);
 });
 
+test('tables, points and IDX arrays', async () => {
+  const table = await inspect(join(fixtures, 'table/unix.csv'));
+  assert.equal(table.kind, 'csv');
+  const { rows, delimiter, columns } = table.details as { rows: number; delimiter: string; columns: object };
+  // value has an empty field and a word in golden/formats (table.csv).
+  assert.deepEqual([rows, delimiter], [6, ',']);
+  assert.deepEqual(columns, { id: 'numbers', text: 'text', value: 'text', note: 'text' });
+  const points = await inspect(join(fixtures, 'ply/big.ply'));
+  assert.deepEqual(points.details!.elements, { vertex: 5, face: 3 });
+  assert.deepEqual(tensorOf(points, 'vertex.nx'), { name: 'vertex.nx', dtype: 'F64', shape: [5] });
+  assert.equal(tensorOf(points, 'face.vertex_indices[]')?.dtype, 'I32');
+  const array = await inspect(join(fixtures, 'idx/type_i2.idx'));
+  assert.deepEqual(array.tensors, [{ name: 'array', dtype: 'I16', shape: [2, 3] }]);
+  // A file that is not what its name says is refused by the reader of that kind.
+  const refused = { 'npy/bad/magic.npy': /not a readable .npy/, 'table/bad/magic.parquet': /not a Parquet file/ };
+  for (const [path, message] of Object.entries(refused))
+    await assert.rejects(inspectFile(join(fixtures, path)), { name: 'JepaError', message });
+});
+
 test('ONNX models', async () => {
   const found = await inspect(join(fixtures, 'onnx/patch_embed.onnx'));
   assert.equal(found.kind, 'onnx');

@@ -102,6 +102,13 @@ describe('probe', () => {
     assert.ok(notes.some((note) => /alpha-ReQ/.test(note)));
   });
 
+  it('leaves out what one held-out sample cannot show, and says so', async () => {
+    const one = subset(few.test, [0]);
+    const { encoder, testSamples, notes } = await probe({ ...few, test: one, encoder: vit, engine });
+    assert.deepEqual([testSamples, encoder.measures], [1, undefined]);
+    assert.ok(notes.includes('RankMe, LiDAR, cosines: there is one held-out image'), notes.join('; '));
+  });
+
   it('is the same for the same seed', async () => {
     const encoder = untrained(smallConv);
     const small = {

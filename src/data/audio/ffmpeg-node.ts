@@ -1,5 +1,5 @@
 import { JepaError } from '../../base/errors.js';
-import { ALLOCATION, ffmpegPrograms, inputFrom, outputOf, textOf } from '../ffmpeg-process-node.js';
+import { ALLOCATION, ffmpegPrograms, GET_FFMPEG, inputFrom, outputOf, textOf } from '../ffmpeg-process-node.js';
 import type { Sound } from './wav.js';
 
 /** Recordings in other formats than WAV through ffmpeg and ffprobe. */
@@ -25,9 +25,7 @@ export interface SoundDecode {
 export async function decodeSound(path: string, { seconds, maxSeconds }: SoundDecode, share: number): Promise<Sound> {
   const programs = ffmpegPrograms();
   if (!programs) {
-    throw new JepaError(
-      `${path}: no decoder for this format was found; install ffmpeg so that ffmpeg and ffprobe are on PATH, or convert the file to WAV`,
-    );
+    throw new JepaError(`${path}: no decoder for this format was found; convert the file to WAV, or ${GET_FFMPEG}`);
   }
   const limits = { what: 'sound', where: path, seconds: TIMEOUT };
   const { sampleRate, channels, duration } = await probe(programs.ffprobe, path);

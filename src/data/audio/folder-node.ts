@@ -39,7 +39,7 @@ export async function soundFolder(folder: string, options: SoundFolderOptions = 
     ? await listFolder(folder, { one: 'recording', extensions: SOUND_EXTENSIONS }, options)
     : { paths: [folder] };
   const { seconds, maxSeconds } = options;
-  const sampleRate = options.sampleRate ?? (isWav(paths[0]) ? await rateOf(paths[0]) : USUAL_RATE);
+  const sampleRate = options.sampleRate ?? (await usualRate(paths));
   const reading: SoundReading = { sampleRate, seconds, maxSeconds };
   return {
     name: folder,
@@ -127,6 +127,19 @@ async function layoutOf(file: FileHandle, size: number, path: string): Promise<W
 
 const rateOf = (path: string): Promise<number> =>
   withFile(path, async (file, size) => (await layoutOf(file, size, path)).sampleRate);
+
+/** Recordings that are opened for their rate, so that a damaged one at the beginning does not stand for all. */
+const TRIED = 10;
+
+async function usualRate(paths: readonly string[]): Promise<number> {
+  if (!isWav(paths[0])) return USUAL_RATE;
+  for (const path of paths.filter(isWav).slice(0, TRIED)) {
+    const rate = await rateOf(path).catch((error: Error) => error);
+    if (typeof rate === 'number') return rate;
+    if (!(rate instanceof JepaError)) throw rate;
+  }
+  return USUAL_RATE;
+}
 
 async function readWav(
   file: FileHandle,

@@ -3,6 +3,7 @@ import { fileErrorOf } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
 import { cacheKey, type DecodedCache, openDecodedCache } from '../cache-node.js';
 import type { CacheOptions } from '../dataset.js';
+import { GET_FFMPEG } from '../ffmpeg-process-node.js';
 import { frameOf, type RawClip } from './clip.js';
 import { checkVideo, requestedFrames, type VideoDataset, type VideoFacts, type VideoFrames } from './dataset.js';
 import type { OpenVideo, VideoDecode, VideoDecoder } from './decoder.js';
@@ -25,17 +26,15 @@ export interface VideoFiles {
   readonly cache?: CacheOptions;
 }
 
-const NO_DECODER =
-  'no video decoder was found; install ffmpeg so that ffmpeg and ffprobe are on PATH (apt-get install ffmpeg, brew install ffmpeg, winget install ffmpeg)';
-
 /** What decodes a path: by the ending of its name. A folder is one of pictures. */
 async function decoderOf(path: string, { fps }: VideoFiles): Promise<VideoDecoder> {
   const info = await stat(path).catch(fileErrorOf('read', path));
   if (info.isDirectory()) return pictureDecoder(fps);
   if (/\.(gif|webp)$/i.test(path)) return animationDecoder;
   if (/\.(jpe?g|png|bmp|tiff?|avif|p[pgb]m)$/i.test(path)) return pictureDecoder(fps);
+  if (info.size === 0) throw new JepaError(`${path}: the file is empty`);
   const ffmpeg = findFfmpeg();
-  if (!ffmpeg) throw new JepaError(`${path}: ${NO_DECODER}`);
+  if (!ffmpeg) throw new JepaError(`${path}: no video decoder was found; ${GET_FFMPEG}`);
   return ffmpeg;
 }
 

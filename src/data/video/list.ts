@@ -8,14 +8,16 @@ export interface VideoListEntry {
   readonly path: string;
   /** Class; 0 by convention where there are no labels. */
   readonly label: number;
+  /** Name of the class, where the list says names instead of numbers. */
+  readonly className?: string;
   /** Whether it is a picture, which is repeated over time. */
   readonly isImage: boolean;
 }
 
 /**
  * Reads a list of videos as V-JEPA has it: a line for each, path and integer label with one space between (the last one,
- * paths may hold others), or `::`. What people try first is read as well: `path,label` with commas, quotes and a header.
- * Throws a `JepaError` naming list and line.
+ * paths may hold others), or `::`. What people try first is read as well: `path,label` with commas, quotes and a header, and
+ * below a header names of classes too, which are numbered in their order. Throws a `JepaError` naming list and line.
  */
 export function parseVideoList(bytes: Uint8Array, where: string): VideoListEntry[] {
   const lines = csvText(bytes, where)
@@ -53,6 +55,14 @@ function commaList(bytes: Uint8Array, where: string): VideoListEntry[] {
   }
   const entries = header ? rows.slice(1) : rows;
   if (entries.length === 0) throw new JepaError(`${where}: the list has no entries after its header`);
+  if (header && !entries.some((fields) => isInteger(fields[label]))) {
+    const names = [...new Set(entries.map((fields) => fields[label].trim()))].sort();
+    if (names[0] === '') throw new JepaError(`${where}: an entry has no label`);
+    return entries.map((fields) => {
+      const className = fields[label].trim();
+      return { ...entry(fields[path], String(names.indexOf(className)), where, ''), className };
+    });
+  }
   return entries.map((fields, i) => entry(fields[path], fields[label], where, `entry ${i + 1}`));
 }
 

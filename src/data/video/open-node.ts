@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { open, readFile, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileErrorOf } from '../../base/atomic.js';
 import { JepaError } from '../../base/errors.js';
@@ -29,6 +29,29 @@ export interface VideoSpec extends Partial<VideoDecode> {
   /** Where decoded frames are kept for the next time; not kept by default. */
   readonly cache?: CacheOptions;
 }
+
+/** Bytes of a file of text that show whether it lists videos. */
+const LIST_HEAD = 1 << 16;
+
+/** Whether a `.csv` or `.txt` file is a list of videos: one of its first lines names one, with a label. */
+export async function isVideoList(path: string): Promise<boolean> {
+  if (!/\.(csv|txt)$/i.test(path)) return false;
+  const file = await open(path, 'r').catch(fileErrorOf('open', path));
+  try {
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(LIST_HEAD), 0, LIST_HEAD, 0);
+    const lines = buffer.toString('latin1', 0, bytesRead).split('\n').slice(0, 2);
+    return lines.some((line) => NAMED_VIDEO[/\.csv$/i.test(path) ? 'csv' : 'txt'].test(line));
+  } finally {
+    await file.close();
+  }
+}
+
+const ENDINGS = VIDEO_EXTENSIONS.join('|');
+/** In a table any field may be a video; in a text, where sentences may name one, a number must follow. */
+const NAMED_VIDEO = {
+  csv: new RegExp(`\\.(${ENDINGS})"?\\s*(::|[\\s,;]|$)`, 'i'),
+  txt: new RegExp(`\\.(${ENDINGS})(::| )-?\\d+\\s*$`, 'i'),
+};
 
 const VIDEOS = { one: 'video', extensions: VIDEO_EXTENSIONS };
 /** Names of the test part, the first that exists counts. */
@@ -84,8 +107,12 @@ async function openList(path: string, spec: VideoSpec): Promise<VideoDataset> {
   const bytes = await readFile(path).catch(fileErrorOf('read', path));
   const entries = parseVideoList(bytes, path);
   const paths = entries.map((entry) => (isAbsolute(entry.path) ? entry.path : join(dirname(path), entry.path)));
-  const labels = spec.labels === 'none' ? undefined : Int32Array.from(entries, ({ label }) => label);
-  return { ...videoFiles(filesOf(path, paths, spec)), labels };
+  const videos = videoFiles(filesOf(path, paths, spec));
+  if (spec.labels === 'none') return videos;
+  const classNames: string[] = [];
+  for (const { label, className } of entries) if (className !== undefined) classNames[label] = className;
+  const labels = Int32Array.from(entries, ({ label }) => label);
+  return { ...videos, labels, ...(classNames.length > 0 && { classNames }) };
 }
 
 async function openFolder(root: string, spec: VideoSpec, classNames?: readonly string[]): Promise<VideoDataset> {
