@@ -1,10 +1,10 @@
 import { statSync } from 'node:fs';
 import { JepaError, UsageError } from '../base/errors.js';
+import { turn } from '../base/turn.js';
 import { writeEpisodes } from '../hub/episodes-node.js';
 import { formatBytes, formatFixed } from '../report/format.js';
-import { collectEpisodes, openCollection, usualBehaviour } from '../world/collect.js';
+import { collecting, openCollection, usualBehaviour } from '../world/collect.js';
 import type { FactorSettings, World } from '../world/envs/world.js';
-import { leaveToTheSystem } from './interrupt.js';
 import { bold, print, printJson, stages } from './output.js';
 import { checkOutputs } from './outputs.js';
 
@@ -38,13 +38,19 @@ export async function collect(env: string, options: CollectCommandOptions): Prom
       `${formatBytes(bytes)} are more than one file may hold (${formatBytes(MOST_BYTES)}); collect fewer episodes${pixels ? ', or use --no-pixels' : ' or steps'}`,
     );
   await checkOutputs([out]);
-  leaveToTheSystem();
   const factors = factorsOf(world, options.factor);
   const stage = stages();
   const started = performance.now();
   try {
     stage.show(`collecting ${formatFixed(episodes, 0)} episodes of ${env}`);
-    const table = usage(() => collectEpisodes(world, acting, { episodes, steps, seed, factors, pixels }));
+    const work = collecting(world, acting, { episodes, steps, seed, factors, pixels });
+    let made = usage(() => work.next());
+    while (!made.done) {
+      stage.update(`collecting ${formatFixed(episodes, 0)} episodes of ${env}: ${formatFixed(made.value, 0)}`);
+      await turn();
+      made = usage(() => work.next());
+    }
+    const table = made.value;
     stage.show(`writing ${out}`);
     await writeEpisodes(out, table);
     const seconds = (performance.now() - started) / 1000;

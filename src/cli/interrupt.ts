@@ -29,11 +29,6 @@ export function sayWhenInterrupted(line: string): void {
   parting = line;
 }
 
-/** From here on the system ends the process by the signal: for work that never lets go of the thread. */
-export function leaveToTheSystem(): void {
-  unlisten(leave);
-}
-
 export interface Interrupts {
   readonly signal: AbortSignal;
   /** Lets Ctrl-C end the process at once again, unless it was interrupted. */

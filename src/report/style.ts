@@ -84,10 +84,10 @@ svg .back{fill:var(--tint)}
 .bars i{display:block;height:100%;border-radius:0 2px 2px 0}
 .bars u{position:absolute;top:4px;height:7px;border:solid var(--ink);border-width:0 1px;opacity:.7}
 .bars u::after{content:"";position:absolute;left:0;right:0;top:3px;border-top:1px solid var(--ink)}
-.bars b{font-weight:600}
+.bars b{font-weight:600;white-space:nowrap}
 .card>.bars{margin-top:10px}
 .probes{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,2.2fr);gap:20px 30px;align-items:center}
-.even>.bars{grid-template-columns:150px minmax(0,1fr) 58px}
+.even>.bars{grid-template-columns:150px minmax(0,1fr) 64px}
 .probes .delta{font-size:13px;color:var(--good);font-weight:600}
 .probes .less{color:var(--bad)}
 .tiles{display:flex;flex-wrap:wrap;gap:8px}

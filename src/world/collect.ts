@@ -171,6 +171,15 @@ export function paintStates(world: World, states: Float64Array, factors: Float64
 
 /** Runs a behaviour. The same seed gives the same episodes, whatever runs at the same time. */
 export function collectEpisodes(world: World, behaviour: Behaviour, options: CollectOptions): Episodes {
+  const work = collecting(world, behaviour, options);
+  for (;;) {
+    const made = work.next();
+    if (made.done) return made.value;
+  }
+}
+
+/** The same, episode by episode, so that something else can be done between them: yields how many there are. */
+export function* collecting(world: World, behaviour: Behaviour, options: CollectOptions): Generator<number, Episodes> {
   const { episodes, steps, pixels = false } = options;
   if (!(Number.isInteger(episodes) && episodes >= 1 && Number.isInteger(steps) && steps >= 1))
     throw new JepaError(`collect: ${episodes} episodes of ${steps} steps; both must be positive whole numbers`);
@@ -193,6 +202,7 @@ export function collectEpisodes(world: World, behaviour: Behaviour, options: Col
     }
     if (pixels)
       paintStates(world, made.states, made.factors, pictures.subarray(first * bytes, (first + steps + 1) * bytes));
+    yield episode + 1;
   }
   const columns = new Map<string, HostTensor<'float32'> | HostTensor<'uint8'>>([
     ['state', state],

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { folder, start } from './command.js';
@@ -20,4 +20,18 @@ test('Ctrl-C before the first step ends a training at once, with one line and no
   assert.match(stderr, /^.* writing run\ninterrupted before the first step; nothing was written\n$/);
   assert.equal(stdout, '');
   assert.equal(existsSync(join(folder, 'run')), false);
+});
+
+test('Ctrl-C while episodes are collected ends with one line and no file', async () => {
+  const run = start(['collect', 'two-rooms', '-o', 'walks.npz', '--episodes', '100000', '--no-pixels']);
+  await run.until(/collecting 100,000 episodes/);
+  run.child.kill('SIGINT');
+  const { code, stdout, stderr } = await run.outcome;
+  assert.equal(code, 130, stderr);
+  assert.match(stderr, /^collecting 100,000 episodes of two-rooms\ninterrupted\n$/);
+  assert.equal(stdout, '');
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.includes('walks')),
+    [],
+  );
 });

@@ -184,6 +184,8 @@ test("accuracies of counted samples get Wilson's interval, drawn as a whisker", 
   const results = [{ encoder: 'this encoder', value: (100 * 81) / 263 }];
   const page = await renderReport({ title: 'x', probes: { probes: [{ name: 'Linear', samples: 263, results }] } });
   assert.match(page, /<i style="width:30.8%;[^>]*><\/i><u style="left:25.5%;width:11.1%"><\/u>/);
+  // "100.0 %" stands on one line.
+  assert.match(page, /\.bars b\{[^}]*white-space:nowrap/);
   const given = [{ encoder: 'this encoder', value: 50, interval: [40, 70] as const }];
   const other = await renderReport({ title: 'x', probes: { probes: [{ name: 'Linear', results: given }] } });
   assert.match(other, /<u style="left:40%;width:30%"><\/u>/);
