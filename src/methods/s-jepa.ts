@@ -1,6 +1,6 @@
 import { SKELETONS, VIEWS } from '../data/skeleton/preparation.js';
 import { type Distance, meanEnergy } from '../energy/distance.js';
-import { log, maximum, mul, neg } from '../graph/ops/elementwise.js';
+import { add, log, maximum, mul, neg } from '../graph/ops/elementwise.js';
 import { mean, sum } from '../graph/ops/reduce.js';
 import { input, scope, type Tensor } from '../graph/tensor.js';
 import { type SkeletonHiding, sampleSkeletonMasks } from '../masking/skeleton.js';
@@ -9,7 +9,8 @@ import { type SkeletonConfig, skeletonGrid, skeletonSpec, skeletonTokens } from 
 import { normalInit } from '../nn/transformer.js';
 import { type Module, type ModuleSpec, makeModule } from '../nn/weights.js';
 import { type MaskedForward, type MaskedInputs, type MaskedOptions, masked, maskInputs } from './masked.js';
-import { type Encoder, type Method, maskedSamples } from './method.js';
+import { type Encoder, type Method, maskedSamples, type Regularizer } from './method.js';
+import { regularize } from './regularize.js';
 
 /**
  * S-JEPA: Abdelfattah and Alahi, S-JEPA: A Joint Embedding Predictive Architecture for Skeletal Action Recognition (ECCV
@@ -27,6 +28,8 @@ export interface SjepaConfig {
 
 export interface SjepaTraining extends SjepaConfig {
   readonly masks: SkeletonHiding;
+  /** Beside the moving average, on the pooled context; `none` in the paper. */
+  readonly regularizer: Regularizer;
 }
 
 /** Temperatures .06 of targets and .1 of predictions, a centre with momentum .9 (public implementation; the paper gives none). */
@@ -36,6 +39,12 @@ export const SJEPA_OPTIONS: MaskedOptions = {
   normalisation: { kind: 'softmax', temperature: 0.06, momentum: 0.9 },
 };
 export const SJEPA_DISTANCE: Distance = { kind: 'cross-entropy', temperature: 0.1 };
+
+/** Features as they are in I-JEPA instead of distributions: layer-normed, compared by smooth L1. */
+export const SJEPA_FEATURES: Pick<SjepaConfig, 'options' | 'distance'> = {
+  options: { ...SJEPA_OPTIONS, normalisation: 'layer' },
+  distance: 'smooth-l1',
+};
 
 /** A predictor for an encoder: five layers of its width in the paper. */
 export const sjepaPredictor = (
@@ -142,17 +151,22 @@ export interface SjepaMethod extends Omit<Method, 'encoder'> {
 
 export function sjepaMethod(config: SjepaTraining): SjepaMethod {
   const modules = sjepaModules(config);
-  const { prediction, target, memory } = sjepa(sjepaInputs(config), modules, config);
+  const { context, prediction, target, memory } = sjepa(sjepaInputs(config), modules, config);
   const energy = scope('energy', () => meanEnergy(prediction, target, config.distance));
   const distributions = typeof config.options.normalisation === 'object';
   const masks = { ...config.masks, segment: config.encoder.segment };
+  const regular = regularize([mean(context, 1)], config.regularizer);
   return {
     name: 's-jepa',
     trained: [modules.encoder, modules.predictor],
     followers: [{ module: modules.target, online: modules.encoder }],
-    loss: energy,
-    // The loss never falls below the entropy; flat and one-hot targets are both collapse.
-    scalars: distributions ? { entropy: scope('entropy', () => meanEntropy(target)) } : {},
+    loss: regular.loss ? add(energy, regular.loss) : energy,
+    // The energy never falls below the entropy; flat and one-hot targets are both collapse.
+    scalars: {
+      prediction: energy,
+      ...(distributions && { entropy: scope('entropy', () => meanEntropy(target)) }),
+      ...regular.scalars,
+    },
     pair: { prediction, target },
     memory,
     views: [1],
@@ -166,6 +180,7 @@ export function sjepaMethod(config: SjepaTraining): SjepaMethod {
         [SKELETONS]: skeletons,
         ...(config.views ? { [VIEWS]: one(VIEWS) } : {}),
         ...sampleSkeletonMasks(masks, skeletons, random.split('masks')),
+        ...regular.feeds(random),
       };
     },
     encoder: skeletonBackbone(modules.target, config.encoder),

@@ -15,7 +15,7 @@ import { ijepaMethod, ijepaPredictor } from '../methods/ijepa.js';
 import { lejepa } from '../methods/lejepa.js';
 import { llmJepaMethod } from '../methods/llm-jepa.js';
 import type { Method } from '../methods/method.js';
-import { SJEPA_OPTIONS, sjepaMethod, sjepaPredictor } from '../methods/s-jepa.js';
+import { SJEPA_FEATURES, SJEPA_OPTIONS, sjepaMethod, sjepaPredictor } from '../methods/s-jepa.js';
 import { TEXT_DISTANCE, textJepaMethod, textJepaOptions, textJepaPredictor } from '../methods/text-jepa.js';
 import { viewJepa } from '../methods/viewjepa.js';
 import { maskKinds, vjepaMethod, vjepaPredictor } from '../methods/vjepa.js';
@@ -89,17 +89,22 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
     case 's-jepa': {
       const { frames, view } = dataOf(config, 'skeleton');
       const encoder = skeletonConfig({ ...method.encoder, frames, joints: factOf(facts, 'joints') });
-      const [targets, predictions] = method.temperatures;
+      const { masks, regularizer, centre, targets } = method;
+      const [sharpness, softness] = method.temperatures;
+      const distributions = {
+        options: {
+          ...SJEPA_OPTIONS,
+          normalisation: { kind: 'softmax' as const, temperature: sharpness, momentum: centre },
+        },
+        distance: { kind: 'cross-entropy' as const, temperature: softness },
+      };
       return sjepaMethod({
         encoder,
         predictor: sjepaPredictor(encoder, method.predictor),
         views: view !== null,
-        masks: method.masks,
-        options: {
-          ...SJEPA_OPTIONS,
-          normalisation: { kind: 'softmax', temperature: targets, momentum: method.centre },
-        },
-        distance: { kind: 'cross-entropy', temperature: predictions },
+        masks,
+        ...(targets === 'features' ? SJEPA_FEATURES : distributions),
+        regularizer,
       });
     }
     case 'text-jepa': {
@@ -243,8 +248,8 @@ export function trainingPreparations(config: Config, facts: DataFacts, kinds: nu
     case 'sound':
       return [soundInput(data, facts, 'random')];
     case 'skeleton': {
-      const { frames, centre, upright, crop, view } = data;
-      return [{ kind: 'skeleton', frames, centre, upright, crop, ...(view && { view }) }];
+      const { frames, centre, upright, motion, crop, view } = data;
+      return [{ kind: 'skeleton', frames, centre, upright, motion, crop, ...(view && { view }) }];
     }
     case 'text':
       return [textInput(config, facts)];
@@ -283,8 +288,8 @@ export function evaluationPreparation(config: Config, facts: DataFacts): Prepara
     case 'sound':
       return soundInput(data, facts, 'middle');
     case 'skeleton': {
-      const { frames, centre, upright } = data;
-      return { kind: 'skeleton', frames, centre, upright };
+      const { frames, centre, upright, motion } = data;
+      return { kind: 'skeleton', frames, centre, upright, motion };
     }
     case 'text':
       return textInput(config, facts);

@@ -200,9 +200,12 @@ const methodSchema = z.discriminatedUnion('name', [
         z.strictObject({ kind: z.literal('future'), ratio: share.default(0.5) }),
       ])
       .prefault({ kind: 'motion' }),
-    /** Temperatures of targets and predictions, and momentum of the centre. */
+    /** Distributions over features, compared by cross-entropy, or the features themselves, as in I-JEPA. */
+    targets: z.enum(['distributions', 'features']).default('distributions'),
+    /** Of distributions: temperatures of targets and predictions, and momentum of the centre. */
     temperatures: pairOf(positive).default([0.06, 0.1]),
     centre: share.default(0.9),
+    regularizer: regularizer.default({ kind: 'none' }),
   }),
   z.strictObject({
     name: z.literal('text-jepa'),
@@ -395,6 +398,8 @@ const dataSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('text'),
     /** `procedural:grammar`, or the path of a text or JSONL file, or of a folder of them. */
+    /** Show how joints move about their mean places, not where these are. */
+    motion: z.boolean().default(false),
     source: z.string().default('procedural:grammar'),
     /** How `.txt` files are cut into texts. */
     split: z.enum(['paragraphs', 'lines', 'file']).default('paragraphs'),

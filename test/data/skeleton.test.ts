@@ -129,6 +129,18 @@ test('a prepared clip has its frames, its root at the origin, and a view that di
   const [again] = await prepared(dataset, input, 0);
   assert.deepEqual(skeleton, again);
   assert.notDeepEqual(skeleton, view);
+  // Of motion the mean place of every joint is taken away, of the view too; differences between frames stay.
+  for (const [i, moved] of (await prepared(dataset, { ...input, motion: true }, 0)).entries()) {
+    const still = [skeleton, view][i];
+    for (let at = 0; at < 45; at++) {
+      const of = (poses: Float32Array): number[] => Array.from({ length: 8 }, (_, frame) => poses[frame * 45 + at]);
+      near([of(moved).reduce((a, b) => a + b)], [0]);
+      near(
+        of(moved).map((value) => value - moved[at]),
+        of(still).map((value) => value - still[at]),
+      );
+    }
+  }
   assert.throws(() => planSkeletons({ kind: 'skeleton', frames: 0 }, dataset, 'data'), /data\.frames/);
   assert.throws(() => planSkeletons({ kind: 'skeleton', frames: 4, crop: [0.8, 0.5] }, dataset, 'data'), /data\.crop/);
 });

@@ -10,7 +10,13 @@ import { trainBpe } from '../../src/data/text/bpe.js';
 import { textPreparation } from '../../src/data/text/preparation.js';
 import { type LlmJepaConfig, llmJepaMethod } from '../../src/methods/llm-jepa.js';
 import type { Method, MethodBatch } from '../../src/methods/method.js';
-import { SJEPA_DISTANCE, SJEPA_OPTIONS, sjepaMethod, sjepaPredictor } from '../../src/methods/s-jepa.js';
+import {
+  SJEPA_DISTANCE,
+  SJEPA_FEATURES,
+  SJEPA_OPTIONS,
+  sjepaMethod,
+  sjepaPredictor,
+} from '../../src/methods/s-jepa.js';
 import {
   TEXT_DISTANCE,
   TEXT_MASKS,
@@ -107,22 +113,30 @@ const falls = (log: Record<string, number>[], by: number): void => {
   assert.ok(late < by * early, `from ${early} to ${late}`);
 };
 
-test('S-JEPA learns: its loss falls towards the entropy of its targets', async () => {
+test('S-JEPA learns: its loss falls towards the entropy of its targets, or with features and what holds them apart', async () => {
   const figures = stickFigures({ count: 6, frames: 8 });
   const preparation = skeletonPreparation(planSkeletons({ kind: 'skeleton', frames: 8, view: {} }, figures, 'data'));
   const encoder = skeletonConfig({ frames: 8, joints: 15, segment: 4, width: 16, depth: 1, heads: 2 });
-  const method = sjepaMethod({
+  const base = {
     encoder,
     predictor: sjepaPredictor(encoder, { depth: 1 }),
     views: true,
     masks: { kind: 'motion', ratio: 0.8, temperature: 0.8 },
-    options: SJEPA_OPTIONS,
-    distance: SJEPA_DISTANCE,
-  });
-  const log = await steps(method, await batchOf((i) => figures.read(i), preparation, 6), 24);
+  } as const;
+  const batch = await batchOf((i) => figures.read(i), preparation, 6);
+  const published = { options: SJEPA_OPTIONS, distance: SJEPA_DISTANCE, regularizer: { kind: 'none' } } as const;
+  const log = await steps(sjepaMethod({ ...base, ...published }), batch, 24);
   falls(log, 0.9);
   for (const { loss, entropy } of log)
     assert.ok(entropy >= 0 && entropy <= Math.log(16) + 1e-5 && loss > entropy - 1e-4);
+
+  const regularizer = { kind: 'vicreg', invariance: 0, variance: 2, covariance: 0.5 } as const;
+  const kept = await steps(sjepaMethod({ ...base, ...SJEPA_FEATURES, regularizer }), batch, 24);
+  falls(kept, 0.9);
+  for (const { loss, prediction, variance, covariance, entropy } of kept) {
+    assert.equal(entropy, undefined, 'features have none');
+    assert.ok(Math.abs(loss - (prediction + 2 * variance + 0.5 * covariance)) < 1e-4);
+  }
 });
 
 const texts = grammarTexts({ count: 8 });

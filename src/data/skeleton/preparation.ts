@@ -3,7 +3,7 @@ import type { Random } from '../../base/random.js';
 import type { Preparation } from '../preparation.js';
 import { pathLength, type SkeletonClip, type SkeletonDataset } from './dataset.js';
 import type { SkeletonLayout } from './layout.js';
-import { centred, geometricView, resampleFrames, turned, uprightRotation } from './transforms.js';
+import { centred, geometricView, moving, resampleFrames, turned, uprightRotation } from './transforms.js';
 
 /** How skeletons are prepared, as it stands in a configuration. */
 export interface SkeletonInput {
@@ -14,6 +14,8 @@ export interface SkeletonInput {
   readonly centre?: 'frame' | 'first' | 'none';
   /** Turn the body upright and to the front, as it is in the first frame; off by default. */
   readonly upright?: boolean;
+  /** Take from every joint its mean place over the frames that are shown, last of all; off by default. */
+  readonly motion?: boolean;
   /** Share of the clip that is shown, drawn from this range ([.5, 1] in S-JEPA); all of it by default. */
   readonly crop?: readonly [number, number];
   /** A second, changed view of the same frames, for the context encoder. */
@@ -34,6 +36,7 @@ export interface SkeletonPlan {
   readonly layout: SkeletonLayout;
   readonly centre: 'frame' | 'first' | 'none';
   readonly upright: boolean;
+  readonly motion: boolean;
   readonly crop: readonly [number, number];
   readonly view?: { readonly rotation: number; readonly mirror: number; readonly shift: number };
 }
@@ -44,7 +47,7 @@ export const VIEWS = 'views';
 
 /** Checks a preparation. Throws a `JepaError` beginning with `where`. */
 export function planSkeletons(input: SkeletonInput, { layout }: SkeletonDataset, where: string): SkeletonPlan {
-  const { frames, centre = 'frame', upright = false, crop = [1, 1], view } = input;
+  const { frames, centre = 'frame', upright = false, motion = false, crop = [1, 1], view } = input;
   if (!Number.isInteger(frames) || frames < 1)
     throw new JepaError(`${where}.frames must be a positive whole number, not ${frames}`);
   if (!(crop[0] > 0 && crop[0] <= crop[1] && crop[1] <= 1))
@@ -57,6 +60,7 @@ export function planSkeletons(input: SkeletonInput, { layout }: SkeletonDataset,
     layout,
     centre,
     upright,
+    motion,
     crop,
     ...(view ? { view: { rotation, mirror, shift } } : {}),
   };
@@ -67,10 +71,11 @@ export function planSkeletons(input: SkeletonInput, { layout }: SkeletonDataset,
  * it. Of several bodies the one that moves most.
  */
 export function skeletonPreparation(plan: SkeletonPlan): Preparation<SkeletonClip> {
-  const { frames, layout, centre, upright, crop, view } = plan;
+  const { frames, layout, centre, upright, motion, crop, view } = plan;
   const joints = layout.names.length;
   const row = joints * 3;
   const shape = [frames, joints, 3];
+  const shown = (poses: Float32Array): Float32Array => (motion ? moving(poses, row) : poses);
   return {
     fields: [
       { name: SKELETONS, dtype: 'float32', shape },
@@ -85,8 +90,8 @@ export function skeletonPreparation(plan: SkeletonPlan): Preparation<SkeletonCli
       let poses = resampleFrames(all, row, frames, start, length);
       if (centre !== 'none') poses = centred(poses, joints, layout.root, centre);
       if (upright) poses = turned(poses, uprightRotation(poses, layout));
-      out[0].set(poses);
-      if (view) out[1].set(geometricView(poses, layout, drawChange(view, random)));
+      out[0].set(shown(poses));
+      if (view) out[1].set(shown(geometricView(poses, layout, drawChange(view, random))));
     },
   };
 }

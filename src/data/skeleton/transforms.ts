@@ -132,6 +132,16 @@ export function geometricView(
   return (mirror ? mirrored(rotated, layout) : rotated).map((value, i) => value + shift[i % 3]);
 }
 
+/** Where each joint is beside its mean place over the frames: what moves is left, the pose that it moves about is not. */
+export function moving(poses: Float32Array, row: number): Float32Array {
+  const frames = poses.length / row;
+  const means = new Float64Array(row);
+  poses.forEach((value, i) => {
+    means[i % row] += value / frames;
+  });
+  return poses.map((value, i) => value - means[i % row]);
+}
+
 /** Differences to the next frame, zero in the last (MAMP's motion). */
 export function motionOf(poses: Float32Array, row: number): Float32Array {
   return poses.map((value, i) => (i + row < poses.length ? poses[i + row] - value : 0));
