@@ -31,7 +31,7 @@ export interface ForkScores {
   readonly covered: number;
   /** Share of the windows that the first prediction fits best. */
   readonly first: number;
-  /** The error of the probe alone: of the encoded place itself. */
+  /** The error of the probe alone, across and along the road: of the encoded place itself. */
   readonly probeError: number;
 }
 
@@ -95,14 +95,14 @@ async function scores(model: LatentWorld, probe: StateProbe, ends: Ends): Promis
     fromMiddle: mean(futures.flatMap((predicted) => predicted.map(([, y]) => Math.abs(y - 0.5)))) / (gap / 2),
     covered: mean(places.map((_, i) => Number(covers(i, -1) && covers(i, 1)))),
     first: mean(best.map((future) => Number(future === 0))),
-    probeError: mean(seen.map(across)) / gap,
+    probeError: mean(seen.map(away)) / gap,
   };
 }
 
 /** Learns a model with one future and one with two, and measures them on the same held-out windows. */
 export async function forkScores(
   engine: Engine,
-  { steps = 600, seed = 0 }: { readonly steps?: number; readonly seed?: number } = {},
+  { steps = 2000, seed = 0 }: { readonly steps?: number; readonly seed?: number } = {},
 ): Promise<Readonly<Record<'deterministic' | 'latent', ForkScores & { readonly seconds: number }>>> {
   const data = collected(inUnits(fork()), randomBehaviour(), [4096, 2048], { steps: 40, seed, ...READING });
   const ends = await windowsAcross(data.test);
@@ -114,7 +114,8 @@ export async function forkScores(
         predictor: { kind: 'mlp', hidden: [64] },
         steps: STEPS,
         prediction: 16,
-        similarity: 8,
+        similarity: 1,
+        inverse: 4,
         inverseWidth: 32,
         codes,
       },

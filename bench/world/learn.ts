@@ -1,14 +1,17 @@
+import { createRandom } from '../../src/base/random.js';
 import { type EpisodeDataset, type EpisodeReading, episodeArrays } from '../../src/data/episodes/dataset.js';
 import type { Scaling } from '../../src/data/episodes/scaling.js';
+import { type Method, untrainedValues } from '../../src/methods/method.js';
 import type { Engine } from '../../src/runtime/index.js';
 import { scalingOf } from '../../src/train/build.js';
 import { type ConfigInput, parseConfig } from '../../src/train/config.js';
 import { TEST_SEED } from '../../src/train/episodes-node.js';
+import { installMethod } from '../../src/train/frozen.js';
 import { trainLoop } from '../../src/train/loop.js';
 import { type Behaviour, type CollectOptions, collectEpisodes } from '../../src/world/collect.js';
 import type { Row, World } from '../../src/world/envs/world.js';
 import { type LatentWorld, openLatentWorld, worldModelStates } from '../../src/world/latent.js';
-import { isWorldModel } from '../../src/world/world-model.js';
+import { isWorldModel, type WorldModelMethod } from '../../src/world/world-model.js';
 
 /** Small world models, learned on the spot from episodes that are collected once and kept. */
 
@@ -56,6 +59,8 @@ export interface Lesson {
 
 export interface Learned {
   readonly model: LatentWorld;
+  readonly method: WorldModelMethod;
+  readonly scaling: Scaling;
   readonly seconds: number;
 }
 
@@ -74,7 +79,15 @@ export async function learn(
   });
   const { method, state, facts, seconds } = await trainLoop({ config, dataset, engine });
   if (!isWorldModel(method)) throw new Error(`${method.name} is no world model`);
-  return { model: await openLatentWorld(engine, state, worldModelStates(method), scalingOf(config, facts)), seconds };
+  const scaling = scalingOf(config, facts);
+  return { model: await openLatentWorld(engine, state, worldModelStates(method), scaling), method, scaling, seconds };
+}
+
+/** The same model with random weights. */
+export async function untrained(engine: Engine, method: Method, scaling: Scaling, seed: number): Promise<LatentWorld> {
+  if (!isWorldModel(method)) throw new Error(`${method.name} is no world model`);
+  const weights = untrainedValues(method, createRandom(seed, 'random weights'));
+  return openLatentWorld(engine, await installMethod(engine, method, weights), worldModelStates(method), scaling);
 }
 
 /** A measured number for a table. */

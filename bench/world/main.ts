@@ -1,19 +1,20 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
+import { UsageError } from '../../src/base/errors.js';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
 import { table } from '../table.js';
 import { forkScores } from './fork.js';
 import { shown } from './learn.js';
 import { type StraighteningRun, type StraighteningScores, straighteningScores } from './straightening.js';
-import { type Scored, type SurpriseScores, surpriseScores } from './surprise.js';
+import { type Scored, type SurpriseScores, surpriseOfRun, surpriseOfStates } from './surprise.js';
 
 /** What world models know besides the way to a goal: several futures, straight paths, what cannot be. */
 
-const HELP = `node dist/bench/world/main.js fork | straightening | surprise [what] [--steps n] [--seeds 0,1,2] [--json]
+const HELP = `node dist/bench/world/main.js fork | straightening | surprise [what] [--run folder] [--steps n] [--seeds 0,1,2] [--json]
 
 fork            a cart at a fork in the road: one future beside two
 straightening   plans by gradient, carried out to the end: with straightened states and without; [u-maze | two-rooms]
-surprise        teleports, passed walls and vanishing dots in Two Rooms; [states | pictures]`;
+surprise        teleports, passed walls and vanishing dots in Two Rooms; [states | pictures], pictures of a trained run: --run <folder>`;
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
@@ -23,6 +24,7 @@ interface Asked {
   readonly steps: number | undefined;
   readonly seeds: readonly number[];
   readonly what: string | undefined;
+  readonly run: string | undefined;
 }
 
 async function fork(engine: Engine, { steps, seeds }: Asked, print: Print) {
@@ -84,12 +86,13 @@ async function straightening(engine: Engine, { steps = 1500, seeds, what }: Aske
   return runs;
 }
 
-async function surprise(engine: Engine, { steps, seeds, what }: Asked, print: Print) {
+async function surprise(engine: Engine, { steps = 4000, seeds, what, run }: Asked, print: Print) {
   const runs: (SurpriseScores & { readonly seed: number })[] = [];
-  for (const observe of ['states', 'pictures'] as const) {
-    if (what !== undefined && what !== observe) continue;
-    const enough = steps ?? (observe === 'states' ? 8000 : 3000);
-    for (const seed of seeds) runs.push({ seed, ...(await surpriseScores(engine, observe, { steps: enough, seed })) });
+  if (what === 'pictures' && run === undefined)
+    throw new UsageError('surprise pictures: give a run of two-rooms (--run)');
+  for (const seed of seeds) {
+    if (what !== 'pictures') runs.push({ seed, ...(await surpriseOfStates(engine, { steps, seed })) });
+    if (what !== 'states' && run !== undefined) runs.push({ seed, ...(await surpriseOfRun(engine, run, { seed })) });
   }
   const lines = runs.flatMap(({ observe, seed, trained, random, change }) => {
     const of = (who: string, scored: Scored) =>
@@ -114,6 +117,7 @@ const COMMANDS = { fork, straightening, surprise };
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    run: { type: 'string' },
     steps: { type: 'string' },
     seeds: { type: 'string', default: '0' },
     json: { type: 'boolean', default: false },
@@ -130,6 +134,7 @@ if (values.help || !command) {
 const engine = await createEngine({ workers: availableParallelism() });
 const asked = {
   what,
+  run: values.run,
   steps: values.steps ? Number(values.steps) : undefined,
   seeds: values.seeds.split(',').map(Number),
 };

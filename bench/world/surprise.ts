@@ -1,10 +1,12 @@
 import { createRandom } from '../../src/base/random.js';
-import type { EpisodeDataset, EpisodeReading } from '../../src/data/episodes/dataset.js';
+import type { EpisodeReading } from '../../src/data/episodes/dataset.js';
 import { auroc } from '../../src/eval/ranking.js';
 import type { Engine } from '../../src/runtime/index.js';
+import { buildMethod } from '../../src/train/build.js';
+import { openWorldRun } from '../../src/train/world-node.js';
 import { walkBehaviour } from '../../src/world/collect.js';
 import { twoRooms } from '../../src/world/envs/two-rooms.js';
-import type { LatentWorld } from '../../src/world/latent.js';
+import { type LatentWorld, observedBy } from '../../src/world/latent.js';
 import { probeStates } from '../../src/world/measure.js';
 import {
   balancedAccuracy,
@@ -16,7 +18,7 @@ import {
   vanishings,
   wallsPassed,
 } from '../../src/world/surprise.js';
-import { collected, type Lesson, learn, type Splits } from './learn.js';
+import { collected, type Lesson, learn, untrained } from './learn.js';
 
 /**
  * Surprise of models of Two Rooms that know actions: teleports and passed walls beside matched possible clips, vanishing dots in
@@ -26,8 +28,7 @@ import { collected, type Lesson, learn, type Splits } from './learn.js';
 const world = twoRooms('stay');
 const STEPS = 8;
 const FRAMES = 13;
-/** Every so many episodes of pictures one has no dot. */
-const EMPTY = 4;
+const DEPTHS = [1, 2, 4, 8];
 
 export interface EventScores {
   /** Area under the curve of the most surprising moment: impossible clips beside possible ones. */
@@ -44,28 +45,27 @@ export interface SurpriseScores {
   readonly random: Readonly<Record<number, Scored>>;
   /** No model: squared differences of neighbouring frames. */
   readonly change: Scored;
-  /** Of the trained model: error of places told by a probe, in pixels. */
-  readonly probe: number;
-  readonly seconds: number;
 }
+
+/** The impossible clips of a quadruplet that are an event: 0 the first, 1 the second. */
+type Kind = { readonly all: readonly Quadruplet[]; readonly impossible: readonly (0 | 1)[] };
+type Events = Readonly<Record<string, Kind>>;
 
 const most = (values: Float64Array): number => values.reduce((a, b) => Math.max(a, b));
 
-/** The curve is of the first `each` clips of every quadruplet, of which two are possible. */
-function eventScores(all: readonly QuadrupletSurprises[], each: 3 | 4): EventScores {
-  const clips = all.flatMap((four) => four.slice(0, each));
-  const labels = clips.map((_, i) => Number(i % each > 1));
-  return { auroc: auroc(clips.map(most), labels), balanced: balancedAccuracy(all) };
-}
-
-function scored(events: Readonly<Record<string, readonly QuadrupletSurprises[]>>): Scored {
-  return Object.fromEntries(
-    Object.entries(events).map(([name, all]) => [
-      name,
-      // Of passed walls the course through the wall alone, without the dot that nothing stops.
-      eventScores(all, name === 'through a wall' ? 3 : 4),
-    ]),
-  );
+/** Scores of what `surprise` says of quadruplets, event by event. */
+async function scored(
+  events: Events,
+  surprise: (all: readonly Quadruplet[]) => Promise<readonly QuadrupletSurprises[]> | readonly QuadrupletSurprises[],
+): Promise<Scored> {
+  const scores: Record<string, EventScores> = {};
+  for (const [name, { all, impossible }] of Object.entries(events)) {
+    const surprised = await surprise(all);
+    const clips = surprised.flatMap((four) => [four[0], four[1], ...impossible.map((i) => four[2 + i])]);
+    const labels = surprised.flatMap(() => [0, 0, ...impossible.map(() => 1)]);
+    scores[name] = { auroc: auroc(clips.map(most), labels), balanced: balancedAccuracy(surprised) };
+  }
+  return scores;
 }
 
 /** Squared differences of neighbouring observations, as numbers between 0 and 1 or in pixels. */
@@ -84,89 +84,100 @@ function changes(quadruplets: readonly Quadruplet[], observe: EpisodeReading['ob
   });
 }
 
-function episodes(
+async function measured(
+  events: Events,
   observe: EpisodeReading['observe'],
-  seed: number,
-  count: number,
-): { data: Splits; reading: EpisodeReading } {
-  const reading = { observe, frames: STEPS + 1, moments: 0 };
-  const behaviour = walkBehaviour(40);
-  const of = (episodes: number, brightness: number) =>
-    collected(world, behaviour, [episodes, 256], {
-      steps: 40,
-      seed,
-      factors: { 'dot brightness': brightness },
-      ...reading,
-    });
-  const full = of(count, 1);
-  if (observe === 'states') return { data: full, reading };
-  const empty = of(count / EMPTY, 0);
-  return { data: { train: mixed(full.train, empty.train), test: full.test }, reading };
-}
-
-/** Every fourth episode is one without a dot. */
-function mixed(full: EpisodeDataset, empty: EpisodeDataset): EpisodeDataset {
-  return {
-    ...full,
-    source: undefined,
-    read: (index, random) =>
-      index % EMPTY === EMPTY - 1 ? empty.read(Math.floor(index / EMPTY), random) : full.read(index, random),
-  };
-}
-
-const method = (observe: EpisodeReading['observe']): Lesson['method'] => ({
-  name: 'world-model',
-  encoder:
-    observe === 'pictures'
-      ? { kind: 'patches', patchSize: 5, widths: [64, 64, 16], hidden: [256], width: 128 }
-      : { kind: 'mlp', hidden: [128, 128], width: 64 },
-  predictor: observe === 'pictures' ? { kind: 'gru' } : { kind: 'mlp', hidden: [256] },
-  steps: STEPS,
-});
-
-export async function surpriseScores(
-  engine: Engine,
-  observe: EpisodeReading['observe'],
-  { steps, seed = 0, clips = 200 }: { readonly steps: number; readonly seed?: number; readonly clips?: number },
+  trained: LatentWorld,
+  random: LatentWorld,
 ): Promise<SurpriseScores> {
-  const pictures = observe === 'pictures';
-  const { data, reading } = episodes(observe, seed, pictures ? 1024 : 4096);
-  const random = createRandom(seed, 'events');
-  const draw = { count: clips, frames: FRAMES };
-  const events: Record<string, readonly Quadruplet[]> = {
-    teleport: teleports({ ...draw, random: random.split('teleports') }),
-    'through a wall': wallsPassed({ ...draw, random: random.split('walls') }),
-    // A state is always somewhere: only pictures can be without a dot.
-    ...(pictures && { vanish: vanishings({ ...draw, random: random.split('vanishings') }) }),
-  };
-  const measured = async (model: LatentWorld): Promise<Readonly<Record<number, Scored>>> => {
+  const byDepth = async (model: LatentWorld): Promise<Readonly<Record<number, Scored>>> => {
     const depths: Record<number, Scored> = {};
-    for (const depth of [1, STEPS / 2]) {
-      const all: Record<string, QuadrupletSurprises[]> = {};
-      for (const [name, clips] of Object.entries(events))
-        all[name] = await quadrupletSurprises(model, world, clips, depth);
-      depths[depth] = scored(all);
-    }
+    for (const depth of DEPTHS)
+      depths[depth] = await scored(events, (all) => quadrupletSurprises(model, world, all, depth));
     return depths;
   };
-  const lesson = { method: method(observe), seed, batch: pictures ? 64 : 128, lr: pictures ? 1e-3 : 2e-3 };
-  const scaling = { range: 'own', mean: [0.0026, 0.0989], std: [0.0369, 0.2986] } as const;
-  const input = { ...reading, ...(pictures && { scaling }) };
-  // One step at a rate of next to nothing leaves the weights as they were drawn.
-  const untrained = await learn(engine, data, input, { ...lesson, steps: 1, lr: 1e-12 });
-  const floor = await measured(untrained.model);
-  await untrained.model.close();
-  const { model, seconds } = await learn(engine, data, input, { ...lesson, steps });
+  return {
+    observe,
+    trained: await byDepth(trained),
+    random: await byDepth(random),
+    change: await scored(events, (all) => changes(all, observe)),
+  };
+}
+
+function drawEvents(observe: EpisodeReading['observe'], seed: number, count: number): Events {
+  const random = createRandom(seed, 'events');
+  const draw = { count, frames: FRAMES };
+  const walls = wallsPassed({ ...draw, random: random.split('walls') });
+  return {
+    teleport: { all: teleports({ ...draw, random: random.split('teleports') }), impossible: [0, 1] },
+    'through a wall': { all: walls, impossible: [0] },
+    'held up by nothing': { all: walls, impossible: [1] },
+    // A state is always somewhere: only pictures can be without a dot.
+    ...(observe === 'pictures' && {
+      vanish: { all: vanishings({ ...draw, random: random.split('vanishings') }), impossible: [0, 1] },
+    }),
+  };
+}
+
+export interface SurpriseOptions {
+  readonly seed?: number;
+  /** Quadruplets of an event. */
+  readonly count?: number;
+}
+
+/** Of a trained run of Two Rooms; `seed` is that of the events, and of the random weights beside it. */
+export async function surpriseOfRun(
+  engine: Engine,
+  folder: string,
+  { seed = 0, count = 200 }: SurpriseOptions = {},
+): Promise<SurpriseScores> {
+  const run = openWorldRun(folder);
+  const trained = await run.open(engine, world.name);
+  const random = await untrained(engine, buildMethod(run.config, run.facts), run.scaling, seed);
+  const observe = observedBy(run.outline);
+  try {
+    return await measured(drawEvents(observe, seed, count), observe, trained, random);
+  } finally {
+    await trained.close();
+    await random.close();
+  }
+}
+
+/** As the recipe two-rooms, for numbers. */
+const LESSON: Pick<Lesson, 'method' | 'batch' | 'lr'> = {
+  method: {
+    name: 'world-model',
+    encoder: { kind: 'mlp', hidden: [256, 256], width: 64 },
+    predictor: { kind: 'mlp', hidden: [256, 256] },
+    steps: STEPS,
+    prediction: 8,
+    similarity: 1,
+    inverse: 10,
+    scene: 1,
+    distance: {},
+  },
+  batch: 128,
+  lr: 3e-3,
+};
+const EPISODE = 90;
+
+/** Of a small model of numbers of states that learns on the spot; `probe`: error of places told by a linear probe, in pixels. */
+export async function surpriseOfStates(
+  engine: Engine,
+  { steps, seed = 0, count = 200 }: SurpriseOptions & { readonly steps: number },
+): Promise<SurpriseScores & { readonly probe: number; readonly seconds: number }> {
+  const reading = { observe: 'states', frames: STEPS + 1, moments: 4 } as const;
+  const data = collected(world, walkBehaviour(EPISODE), [4096, 256], { steps: EPISODE, seed, ...reading });
+  const { model, method, scaling, seconds } = await learn(engine, data, reading, { ...LESSON, steps, seed });
+  const random = await untrained(engine, method, scaling, seed);
   try {
     return {
-      observe,
-      trained: await measured(model),
-      random: floor,
-      change: scored(Object.fromEntries(Object.entries(events).map(([name, all]) => [name, changes(all, observe)]))),
+      ...(await measured(drawEvents('states', seed, count), 'states', model, random)),
       probe: (await probeStates(model, data.train, data.test)).rmse,
       seconds,
     };
   } finally {
     await model.close();
+    await random.close();
   }
 }

@@ -37,16 +37,24 @@ export function specOf({ data }: Config): SampleSpec {
 }
 
 /** What data sets know nothing of: lists of videos in `.npy` and skeletons in `.npz` files, which are read here, and videos of worlds. */
-export function withSources(spec: SampleSpec): SampleSpec {
+export function withSources({
+  channels,
+  ...spec
+}: Omit<SampleSpec, 'channels'> & { readonly channels?: 1 | 2 | 3 }): SampleSpec {
   const resolved = <T extends { readonly source: string }>(what: T): T => {
     const { source } = what;
     if (/\.npy$/i.test(source)) return { ...what, paths: npyVideoList(source) };
-    if (!isWorldSource(source)) return what;
-    const made: SampleSpec['made'] = (options, part) => openWorldVideos(source, spec.channels, options, part);
+    if (!isWorldSource(source)) {
+      if (channels === 2)
+        throw new JepaError(`${source}: videos are grey or coloured; set data.channels to 1 or 3, not 2`);
+      return what;
+    }
+    const made: SampleSpec['made'] = (options, part) => openWorldVideos(source, channels, options, part);
     return { ...what, made };
   };
-  if (spec.kind === 'skeleton') return { ...spec, skeletons: npzSkeletons };
-  return spec.kind === 'video' ? { ...resolved(spec), ...(spec.mix && { mix: spec.mix.map(resolved) }) } : spec;
+  const decoded = channels === 2 ? spec : { ...spec, channels };
+  if (spec.kind === 'skeleton') return { ...decoded, skeletons: npzSkeletons };
+  return spec.kind === 'video' ? { ...resolved(decoded), ...(spec.mix && { mix: spec.mix.map(resolved) }) } : decoded;
 }
 
 /** Says what was left where samples were found. */

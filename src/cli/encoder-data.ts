@@ -92,7 +92,7 @@ function specFor(
   const kind = modalityOf(preparation);
   if (kind === 'episodes')
     throw new UsageError(`${path}: encoders of episodes are read from the run that they belong to`);
-  const fitting = { kind, channels: channels as 1 | 3 };
+  const fitting = { kind, channels: channels as 1 | 2 | 3 };
   if (run === undefined)
     return withSources({ ...fitting, source, ...(fitting.kind === 'video' && { sampling: { frames, frameStep } }) });
   const { options, ...spec } = specOf(readCheckpointMeta(run).config);

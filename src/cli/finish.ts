@@ -5,7 +5,7 @@ import { createRandom } from '../base/random.js';
 import type { EpisodeDataset } from '../data/episodes/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
-import { startingValues } from '../methods/method.js';
+import { untrainedValues } from '../methods/method.js';
 import { isActionConditioned } from '../methods/vjepa2-ac.js';
 import { formatClock, formatFixed } from '../report/format.js';
 import { type NextStep, type WrittenFile, writeReport } from '../report/index.js';
@@ -125,7 +125,7 @@ async function statesTold(
     return { r2, rmse };
   };
   const random = createRandom(config.train.seed, 'random encoder');
-  const fresh = await installMethod(engine, method, startingValues(method, random));
+  const fresh = await installMethod(engine, method, untrainedValues(method, random));
   return { ...(await told(trained.state)), random: await told(fresh) };
 }
 

@@ -58,6 +58,13 @@ export function startingValues({ trained, followers }: Method, random: Random): 
   return values;
 }
 
+/** First values of all parameters, given ones too: a method that knows nothing, for floors. */
+export const untrainedValues = (method: Method, random: Random): Map<string, HostTensor<'float32'>> =>
+  new Map([
+    ...startingValues(method, random),
+    ...(method.frozen ?? []).flatMap((module) => [...initialValues(module, random)]),
+  ]);
+
 /** Values that live from step to step, by the name of their input: zeros at first, then what a step makes of them. */
 export type Memory = Readonly<Record<string, { readonly input: Tensor; readonly next: Tensor }>>;
 
@@ -94,7 +101,7 @@ export type Architecture =
   | ({ readonly kind: 'skeleton' } & SkeletonConfig)
   | ({ readonly kind: 'text' | 'llm'; readonly tokens: number } & TextConfig)
   /** Of observations of a world (`src/world`). */
-  | { readonly kind: 'state'; readonly of: 'impala' | 'vit' | 'patches' | 'mlp' };
+  | { readonly kind: 'state'; readonly of: 'impala' | 'vit' | 'patches' | 'frozen' | 'mlp' };
 
 /** A frozen encoder as evaluation and export see it, whatever its samples are. */
 export interface Encoder {

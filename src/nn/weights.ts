@@ -33,12 +33,27 @@ export interface Module {
 /** Makes the leaves of a module's parameters. Asking for one that it has not throws a `JepaError`. */
 export function makeModule(prefix: string, spec: ModuleSpec): Module {
   const tensors = new Map([...spec].map(([name, { shape }]) => [name, parameter(`${prefix}${name}`, shape)]));
+  return { prefix, spec, ...leavesOf(prefix, tensors) };
+}
+
+function leavesOf(prefix: string, tensors: ReadonlyMap<string, Tensor>): Pick<Module, 'tensors' | 'weights'> {
   const weights: Weights = (name) => {
     const tensor = tensors.get(name);
     if (!tensor) throw new JepaError(`the module ${prefix} has no parameter ${name}`);
     return tensor;
   };
-  return { prefix, spec, tensors, weights };
+  return { tensors, weights };
+}
+
+/** Modules as one, its parameters by their full names. */
+export function joined(modules: readonly Module[]): Module {
+  const spec = new Map(
+    modules.flatMap((module) => Array.from(module.spec, ([name, of]) => [module.prefix + name, of])),
+  );
+  const own = new Map(
+    modules.flatMap(({ prefix, tensors }) => Array.from(tensors, ([name, of]) => [prefix + name, of])),
+  );
+  return { prefix: '', spec, ...leavesOf('', own) };
 }
 
 /** The parameters of modules, one module after the other. */

@@ -124,7 +124,8 @@ function clipLook(statistics: Statistics, [times, rows, columns]: readonly numbe
             sheet.set(data.subarray(from, from + width * channels), place(time, y, 0, [height, width]) * channels);
           }
         }
-        return { width: across * width, height: down * height, channels, data: sheet };
+        const image = { width: across * width, height: down * height, channels, data: sheet };
+        return channels === 2 ? inColour(image) : image;
       });
     },
     layout: { rows: down * rows, columns: across * columns, cells },

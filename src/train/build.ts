@@ -140,7 +140,7 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
         actions: action,
         frames,
         moments,
-        encoder: stateEncoder(encoder, observation),
+        encoder: stateEncoder(encoder, observation, facts),
         predictor,
         steps,
         terms,
@@ -165,6 +165,12 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
   }
 }
 
+/** The frozen encoder that a method builds on, as its configuration names it. */
+export function givenEncoder(method: Config['method']): string | undefined {
+  if (method.name === 'vjepa2-ac') return method.encoder;
+  return method.name === 'world-model' && method.encoder.kind === 'frozen' ? method.encoder.from : undefined;
+}
+
 /** A video encoder of clips of one tubelet that has the size of observations. */
 function ofSinglePictures(config: VitConfig, observation: readonly number[]): VitConfig {
   const { positions, frames, tubeletSize, channels } = config;
@@ -172,7 +178,7 @@ function ofSinglePictures(config: VitConfig, observation: readonly number[]): Vi
     throw new JepaError(`method.encoder: ${why}`);
   };
   if (observation.length !== 3) return refuse('it sees pictures; set data.observe=pictures');
-  if (frames === undefined) return refuse('it is an encoder of images; V-JEPA 2-AC needs one of clips');
+  if (frames === undefined) return refuse('it is an encoder of images; frames of episodes need one of clips');
   if (typeof positions !== 'object')
     return refuse('it has a table of positions for whole clips; frames by themselves need V-JEPA 2 or 2.1');
   const [seen, height, width] = observation;
@@ -184,9 +190,16 @@ function ofSinglePictures(config: VitConfig, observation: readonly number[]): Vi
 
 function stateEncoder(
   encoder: Extract<Config['method'], { name: 'world-model' }>['encoder'],
-  [channels, ...size]: readonly number[],
+  observation: readonly number[],
+  facts: DataFacts,
 ): StateEncoder {
+  if (encoder.kind === 'frozen') {
+    const { frequencies, hidden, width } = encoder;
+    const eyes = ofSinglePictures(factOf(facts, 'encoder').config, observation);
+    return { kind: 'frozen', eyes, frequencies, hidden, width };
+  }
   if (encoder.kind !== 'vit') return encoder;
+  const [channels, ...size] = observation;
   if (size.length !== 2) throw new JepaError('method.encoder: a vit sees pictures; states of numbers need kind=mlp');
   return { kind: 'vit', vit: vitConfig({ ...encoder, imageSize: [size[0], size[1]], channels }) };
 }

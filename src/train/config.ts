@@ -246,6 +246,17 @@ const methodSchema = z.discriminatedUnion('name', [
           hidden: z.array(whole).default([256]),
           width: whole.default(64),
         }),
+        /**
+         * What stays as it is: the tokens of a run of V-JEPA 2 or 2.1, or of published weights (a folder, a file, an imported name).
+         * Layers on the lowest frequencies of these learn.
+         */
+        z.strictObject({
+          kind: z.literal('frozen'),
+          from: z.string().min(1),
+          frequencies: whole.default(5),
+          hidden: z.array(whole).default([256]),
+          width: whole.default(64),
+        }),
         /** Of numbers of states. */
         z.strictObject({
           kind: z.literal('mlp'),
@@ -346,7 +357,12 @@ const dataSchema = z.discriminatedUnion('kind', [
     frameStep: whole.default(4),
     /** Side of the encoder's square frames. */
     size: whole.default(224),
-    channels: channels.default(3),
+    /** 2: of a world whose pictures have two layers. */
+    channels: z
+      .union([z.literal(1), z.literal(2), z.literal(3)], {
+        error: 'expected 1 (grey), 2 (of some worlds) or 3 (colour)',
+      })
+      .default(3),
     /** How training clips and those of evaluation are cropped and normalised (`clipTransformSchema`). */
     view: trainingClipSchema.optional(),
     evaluation: evaluationClipSchema.optional(),
@@ -382,6 +398,8 @@ const dataSchema = z.discriminatedUnion('kind', [
     frames: whole.default(120),
     centre: z.enum(['frame', 'first', 'none']).default('frame'),
     upright: z.boolean().default(false),
+    /** Show how joints move about their mean places, not where these are. */
+    motion: z.boolean().default(false),
     /** Share of the recording that is shown in training. */
     crop: z.tuple([share, share]).default([0.5, 1]),
     /** The changed view for the context encoder; null leaves it out. */
@@ -398,8 +416,6 @@ const dataSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('text'),
     /** `procedural:grammar`, or the path of a text or JSONL file, or of a folder of them. */
-    /** Show how joints move about their mean places, not where these are. */
-    motion: z.boolean().default(false),
     source: z.string().default('procedural:grammar'),
     /** How `.txt` files are cut into texts. */
     split: z.enum(['paragraphs', 'lines', 'file']).default('paragraphs'),

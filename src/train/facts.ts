@@ -44,7 +44,7 @@ export interface VideoEncoderFacts {
   readonly std: readonly number[];
 }
 
-/** A frozen video encoder to build on: what it is and its weights, by `encoder.<name>`. */
+/** A frozen video encoder to build on: what it is and its weights, by their own names. */
 export interface VideoEncoder {
   readonly facts: VideoEncoderFacts;
   readonly weights: ReadonlyMap<string, HostTensor<'float32'>>;

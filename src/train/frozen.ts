@@ -64,7 +64,7 @@ export function openEncoder(given: string, options: CheckpointOptions = {}): Fro
 }
 
 /**
- * A video encoder to build on, by what `openEncoder` takes: its weights as `encoder.<name>`. Throws a `JepaError` for an encoder
+ * A video encoder to build on, by what `openEncoder` takes: its weights by their own names. Throws a `JepaError` for an encoder
  * of anything else.
  */
 export function openVideoEncoder(path: string): VideoEncoder {
@@ -78,7 +78,7 @@ export function openVideoEncoder(path: string): VideoEncoder {
   const { mean, std } = parseClipTransform(preparation.transform, path);
   return {
     facts: { config, mean, std },
-    weights: new Map(Array.from(weights, ([name, value]) => [`encoder.${name.slice(module.prefix.length)}`, value])),
+    weights: new Map(Array.from(weights, ([name, value]) => [name.slice(module.prefix.length), value])),
   };
 }
 

@@ -376,7 +376,7 @@ function frozenWeights(
   const values = new Map<string, HostTensor<'float32'>>();
   for (const { prefix, spec } of frozen) {
     for (const [key, { shape }] of spec) {
-      const value = given.get(`${prefix}${key}`);
+      const value = given.get(key);
       if (value?.shape.join() !== shape.join()) {
         throw new JepaError(
           `${name}: its frozen encoder needs ${prefix}${key} [${shape}]; ${value ? `[${value.shape}] is given` : 'it is not given'}`,

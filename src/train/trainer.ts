@@ -4,6 +4,7 @@ import { withFileErrors } from '../base/atomic.js';
 import { UsageError } from '../base/errors.js';
 import { type JsonlWriter, openJsonl } from '../hub/jsonl.js';
 import { type EventWriter, openEventWriter } from '../hub/tfevents.js';
+import { givenEncoder } from './build.js';
 import { latestCheckpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js';
 import { openVideoEncoder } from './frozen.js';
 import { type LoopOptions, type RunStore, type TrainResult, trainLoop } from './loop.js';
@@ -25,7 +26,8 @@ export async function train({ folder, resume = false, ...options }: TrainOptions
     // A run that goes on has both in its checkpoint.
     const initial =
       settings.from === undefined || resume ? undefined : loadCheckpoint(join(settings.from, 'checkpoint')).weights;
-    const encoder = method.name === 'vjepa2-ac' && !resume ? openVideoEncoder(method.encoder) : undefined;
+    const given = resume ? undefined : givenEncoder(method);
+    const encoder = given === undefined ? undefined : openVideoEncoder(given);
     return await trainLoop({ ...options, store, ...(initial && { initial }), ...(encoder && { encoder }) });
   } finally {
     store?.close();

@@ -17,13 +17,13 @@ export interface WorldVideoOptions {
 
 const FRAMES = 32;
 
-/** Videos that are run and painted when they are read. Throws a `JepaError` for a world whose pictures are neither grey nor coloured. */
+/** Videos that are run and painted when they are read. Throws a `JepaError` for a world of more than three channels. */
 export function worldVideos(options: WorldVideoOptions): VideoDataset {
   const { count, frames = FRAMES, seed = 0, factors } = options;
   const { world, behaviour } = openCollection(options.world, options.behaviour);
   const [channels, height, width] = world.picture;
-  if (channels !== 1 && channels !== 3)
-    throw new JepaError(`${world.name}: its pictures have ${channels} channels; videos are grey or coloured`);
+  if (channels > 3)
+    throw new JepaError(`${world.name}: its pictures have ${channels} channels; videos have 3 at the most`);
   const name = `${options.world} videos`;
   const facts = { count: frames, fps: 0, height, width };
   const plane = height * width;

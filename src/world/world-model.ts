@@ -11,13 +11,14 @@ import { broadcastTo, concat, expandDims, narrow, reshape, split, stack, transpo
 import { mean, min } from '../graph/ops/reduce.js';
 import { constant, input, scope, stopGradient, type Tensor } from '../graph/tensor.js';
 import type { Encoder, Method, MethodBatch } from '../methods/method.js';
+import { frameRepresentations } from '../methods/vjepa2-ac.js';
 import { gruPredictor, gruSpec } from '../nn/gru.js';
 import { type ImpalaConfig, impala, impalaSpec, STATE_NORM_EPS } from '../nn/impala.js';
 import { cutPatches, spectralPool } from '../nn/patches.js';
 import { reluStack, reluStackSpec } from '../nn/stacks.js';
 import { norm, normSpec } from '../nn/transformer.js';
 import { type VitConfig, vit, vitSpec } from '../nn/vit.js';
-import { type Module, type ModuleSpec, makeModule, type ParameterSpec, under, type Weights } from '../nn/weights.js';
+import { joined, type Module, type ModuleSpec, makeModule, type ParameterSpec, under } from '../nn/weights.js';
 import { type DistanceConfig, distanceLoss, distanceSpec, potentialsOf } from './distance.js';
 import { actionRegularizer } from './losses.js';
 import type { StepModel } from './planning/objectives.js';
@@ -50,6 +51,15 @@ export type StateEncoder =
       readonly kind: 'patches';
       readonly patchSize: number;
       readonly widths: readonly number[];
+      readonly frequencies: number;
+      readonly hidden: readonly number[];
+      readonly width: number;
+    }
+  /** The tokens of a video encoder that is given and stays as it is, their lowest frequencies through layers that learn. */
+  | {
+      readonly kind: 'frozen';
+      /** Of single pictures: a tubelet is filled with one. */
+      readonly eyes: VitConfig;
       readonly frequencies: number;
       readonly hidden: readonly number[];
       readonly width: number;
@@ -114,16 +124,17 @@ function encoderSpec({ encoder, observation }: WorldModelConfig): ModuleSpec {
     case 'patches': {
       const [channels] = pictureOf(observation);
       const { patchSize, widths, frequencies, hidden, width } = encoder;
-      const most = Math.min(...patchGrid(observation, patchSize));
-      if (frequencies > most)
-        throw new JepaError(
-          `world model: patches of ${patchSize} are ${most} along a side; set method.encoder.frequencies to ${most} or less, not ${frequencies}`,
-        );
+      checkFrequencies(frequencies, patchSize, observation);
       return new Map([
         ...reluStackSpec('patch.', [channels * patchSize ** 2, ...widths]),
         ...reluStackSpec('mlp.', [frequencies ** 2 * widths[widths.length - 1], ...hidden, width]),
         ...ownNorm,
       ]);
+    }
+    case 'frozen': {
+      const { eyes, frequencies, hidden, width } = encoder;
+      checkFrequencies(frequencies, eyes.patchSize, observation);
+      return new Map([...reluStackSpec('mlp.', [frequencies ** 2 * eyes.width, ...hidden, width]), ...ownNorm]);
     }
     case 'mlp':
       return new Map([...reluStackSpec('mlp.', [sizeOf(observation), ...encoder.hidden, encoder.width]), ...ownNorm]);
@@ -133,6 +144,14 @@ function encoderSpec({ encoder, observation }: WorldModelConfig): ModuleSpec {
 function pictureOf(observation: readonly number[]): readonly number[] {
   if (observation.length === 3) return observation;
   throw new JepaError('world model: this encoder sees pictures; numbers of states need method.encoder.kind=mlp');
+}
+
+function checkFrequencies(frequencies: number, patchSize: number, observation: readonly number[]): void {
+  const most = Math.min(...patchGrid(observation, patchSize));
+  if (frequencies > most)
+    throw new JepaError(
+      `world model: patches of ${patchSize} are ${most} along a side; set method.encoder.frequencies to ${most} or less, not ${frequencies}`,
+    );
 }
 
 /** Rows and columns of patches. */
@@ -164,6 +183,8 @@ const INVERSE_LAYERS = 3;
 
 export interface WorldModelModules {
   readonly encoder: Module;
+  /** What stays as it is of a frozen encoder. */
+  readonly eyes?: Module;
   readonly predictor: Module;
   readonly inverse: Module;
   readonly distance?: Module;
@@ -175,6 +196,7 @@ export function worldModelModules(config: WorldModelConfig): WorldModelModules {
   const inverse = reluStackSpec('', [2 * width, config.inverseWidth, config.inverseWidth, config.actions]);
   return {
     encoder: makeModule('encoder.', encoderSpec(config)),
+    ...(config.encoder.kind === 'frozen' && { eyes: makeModule('eyes.', vitSpec(config.encoder.eyes)) }),
     predictor: makeModule('predictor.', predictorSpec(config)),
     inverse: makeModule('inverse.', new Map(inverse)),
     ...(config.distance && { distance: makeModule('distance.', distanceSpec(width, config.distance)) }),
@@ -183,8 +205,18 @@ export function worldModelModules(config: WorldModelConfig): WorldModelModules {
 }
 
 /** Observations [rows, ...] -> states [rows, width]. */
-export function encodeStates(x: Tensor, w: Weights, { encoder, observation }: WorldModelConfig): Tensor {
+export function encodeStates(
+  x: Tensor,
+  { encoder: { weights: w }, eyes }: WorldModelModules,
+  { encoder, observation }: WorldModelConfig,
+): Tensor {
   const normed = (y: Tensor): Tensor => norm(y, under(w, 'final_ln.'), STATE_NORM_EPS);
+  /** Tokens [rows, patches, width] -> states. */
+  const pooled = (tokens: Tensor, patchSize: number, frequencies: number, hidden: readonly number[]): Tensor => {
+    const waves = spectralPool(tokens, patchGrid(observation, patchSize), frequencies);
+    const flat = reshape(waves, [tokens.shape[0], mulDims(frequencies ** 2, tokens.shape[2])]);
+    return normed(reluStack(flat, under(w, 'mlp.'), hidden.length + 1));
+  };
   switch (encoder.kind) {
     case 'impala':
       return impala(x, w, impalaConfig(encoder, observation));
@@ -196,9 +228,12 @@ export function encodeStates(x: Tensor, w: Weights, { encoder, observation }: Wo
       const cut = cutPatches(x, [patchSize, patchSize]);
       const [rows, patches, values] = cut.shape;
       const each = relu(reluStack(reshape(cut, [mulDims(rows, patches), values]), under(w, 'patch.'), widths.length));
-      const grid = patchGrid(observation, patchSize);
-      const waves = spectralPool(reshape(each, [rows, patches, told]), grid, frequencies);
-      return normed(reluStack(reshape(waves, [rows, frequencies ** 2 * told]), under(w, 'mlp.'), hidden.length + 1));
+      return pooled(reshape(each, [rows, patches, told]), patchSize, frequencies, hidden);
+    }
+    case 'frozen': {
+      const { eyes: config, frequencies, hidden } = encoder;
+      const tokens = frameRepresentations(expandDims(x, 2), (eyes as Module).weights, config);
+      return pooled(tokens, config.patchSize, frequencies, hidden);
     }
     case 'mlp':
       return normed(reluStack(x, under(w, 'mlp.'), encoder.hidden.length + 1));
@@ -306,7 +341,7 @@ export function worldModel(
   const encode = (x: Tensor): Tensor => {
     const [, times, ...observation] = x.shape;
     const rows = reshape(x, [mulDims(batch, times), ...observation]);
-    return reshape(encodeStates(rows, modules.encoder.weights, config), [batch, times, width]);
+    return reshape(encodeStates(rows, modules, config), [batch, times, width]);
   };
   const states = scope('encoder', () => encode(observations));
   // The published functions have maps [batch, width, time, 1, 1] and actions [batch, numbers, time].
@@ -409,7 +444,8 @@ export function worldModelMethod(config: WorldModelConfig): WorldModelMethod {
     name: 'world-model',
     config,
     modules,
-    trained: Object.values(modules).filter((module) => module !== undefined),
+    trained: Object.values(modules).filter((module) => module !== undefined && module !== modules.eyes),
+    ...(modules.eyes && { frozen: [modules.eyes] }),
     followers: [],
     loss,
     scalars: named,
@@ -426,16 +462,16 @@ export function worldModelMethod(config: WorldModelConfig): WorldModelMethod {
         [DIRECTIONS]: randomDirections(random.split('directions'), stateWidth(encoder), slices),
       }),
     }),
-    encoder: worldEncoder(modules.encoder, config),
+    encoder: worldEncoder(modules, config),
   };
 }
 
 /** The encoder of single observations; its state is what probes see. */
-function worldEncoder(module: Module, config: WorldModelConfig): Encoder {
+function worldEncoder(modules: WorldModelModules, config: WorldModelConfig): Encoder {
   const width = stateWidth(config.encoder);
-  const represent = (x: Tensor): Tensor => encodeStates(x, module.weights, config);
+  const represent = (x: Tensor): Tensor => encodeStates(x, modules, config);
   return {
-    module,
+    module: modules.eyes ? joined([modules.encoder, modules.eyes]) : modules.encoder,
     architecture: { kind: 'state', of: config.encoder.kind },
     inputs: [{ name: OBSERVATIONS, dtype: 'float32', shape: config.observation }],
     grid: [1],
