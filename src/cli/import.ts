@@ -73,7 +73,10 @@ export function showModel(path: string, facts: ModelFacts): void {
   print(`${bold(path)}  ${FAMILY_TITLES[family]}, ${title}`);
   print(
     table([
-      ['architecture', `${depth} blocks of width ${width}, ${heads} heads, patches of ${patch}, ${tokens} tokens`],
+      [
+        'architecture',
+        `${depth} block${depth === 1 ? '' : 's'} of width ${width}, ${heads} heads, patches of ${patch}, ${tokens} tokens`,
+      ],
       ['positions', positions],
       ...Object.entries(parameters).map(([part, count]) => [part, `${formatFixed(count, 0)} numbers`]),
       ...(facts.classes === undefined ? [] : [['classes', formatFixed(facts.classes, 0)]]),

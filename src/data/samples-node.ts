@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { JepaError } from '../base/errors.js';
 import { SOUND_EXTENSIONS, soundFolder } from './audio/folder-node.js';
-import type { CacheOptions, Dataset } from './dataset.js';
+import { type CacheOptions, type Dataset, sampleName, subset } from './dataset.js';
 import type { Modality } from './modality.js';
 import { openDataset, openSplits } from './open-node.js';
 import {
@@ -79,7 +79,17 @@ export async function openSampleSplits(spec: SampleSpec): Promise<SampleSplits> 
   if (spec.kind === 'image') return openSplits(imageSpec(spec));
   const train = await openSamples(spec);
   const test = await testPart(spec);
-  return test ? { train, test, origin: 'own' } : { ...splitByHash(train, 0.1), origin: 'made' };
+  if (test) return { train, test, origin: 'own' };
+  const made = splitByHash(train, 0.1);
+  // A mixture repeats the videos of its small sets; held out, each counts once.
+  return { train: made.train, test: spec.mix ? distinct(made.test) : made.test, origin: 'made' };
+}
+
+/** Each sample once, by name. */
+function distinct(dataset: Dataset): Dataset {
+  const names = Array.from({ length: dataset.length }, (_, i) => sampleName(dataset, i));
+  const first = new Map(names.map((name, i) => [name, i] as const).reverse());
+  return subset(dataset, Int32Array.from(first.values()).sort(), dataset.name);
 }
 
 /** Gives the classes of two sets that were opened apart one numbering, that of the first; further ones of the second come after. */

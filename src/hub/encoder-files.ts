@@ -22,7 +22,7 @@ import {
 import { PACKAGE_TYPE, readModelFolder } from './model-folder.js';
 import { describeTorchValue, isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
 import { lateFloat32, loadFloat32 } from './raw.js';
-import { countIn, type State, shapeIn, stateOf } from './torch-files.js';
+import { countIn, headsOf, type State, shapeIn, stateOf } from './torch-files.js';
 import { isVideoEncoder, readClassifierState, readVideoModel, type VideoOptions } from './video-files.js';
 import { openWeights, readJsonFile } from './weights.js';
 
@@ -44,6 +44,14 @@ export interface CheckpointOptions extends VideoOptions {
    * Hugging Face's conversions hold `encoder`.
    */
   readonly entry?: 'target_encoder' | 'encoder' | 'ema_encoder';
+}
+
+/** The licence of the checkpoints of this layout that Meta released, by the encoder's weights. */
+export function officialLicence(names: ReadonlyMap<string, { readonly shape: readonly number[] }>): string {
+  const find = (end: string) => Array.from(names).find(([name]) => name.endsWith(end))?.[1];
+  if (find('patch_embed.proj.weight')?.shape.length !== 5) return LICENCES.ijepa;
+  // V-JEPA's predictor adds a table of positions, those after it turn tokens.
+  return find('predictor_pos_embed') ? LICENCES.vjepa : LICENCES.vjepa2;
 }
 
 /**
@@ -80,6 +88,10 @@ export function readTorchCheckpoint(path: string, options: CheckpointOptions = {
     const root = topLevel(openTorchFile(source).root, path);
     if ([...root.values()].some(isTorchTensor)) return encoderFromState(stateOf(root, path), path, options);
     const entry = options.entry ?? ENTRIES.find((name) => root.get(name) instanceof Map) ?? 'encoder';
+    if (!root.has(entry) && (root.has('classifier') || root.has('classifiers')))
+      throw new JepaError(
+        `${path}: an attentive classifier without its encoder; import the encoder and give this file with --classifier`,
+      );
     if (!root.has(entry)) throw nothing(path, entry, root);
     const what = `${path}: ${entry}`;
     const state = stateOf(root.get(entry), what);
@@ -189,12 +201,7 @@ function inferConfig(stored: State, what: string, heads?: number): VitConfig {
       `${what}: a table of ${patches} positions is not square, so it does not tell the shape of the image`,
     );
   // The number of heads is the one thing that weights do not show.
-  const known = heads ?? Object.values(VIT_SIZES).find((size) => size.width === width)?.heads;
-  if (known === undefined || width % known !== 0) {
-    throw new JepaError(
-      `${what}: weights of width ${width} do not tell the number of attention heads; give it (option heads)`,
-    );
-  }
+  const known = headsOf(width, heads ?? Object.values(VIT_SIZES).find((size) => size.width === width)?.heads, what);
   return {
     imageSize: [grid * patchSize, grid * patchSize],
     patchSize,

@@ -42,3 +42,19 @@ export function countIn(state: ReadonlyMap<string, unknown>, prefix: string): nu
   );
   return new Set(numbers.filter((number) => number !== undefined)).size;
 }
+
+/**
+ * Attention heads of weights of a width, which do not show them: those that were given, or those of a published model of that
+ * width. Throws a `JepaError` that says how to give them (`option` of `jepa import`).
+ */
+export function headsOf(width: number, heads: number | undefined, what: string, option = '--heads'): number {
+  if (heads === undefined)
+    throw new JepaError(
+      `${what}: weights of width ${width} do not tell the number of attention heads; say it (${option})`,
+    );
+  if (!Number.isInteger(heads) || width % heads !== 0)
+    throw new JepaError(
+      `${what}: weights of width ${width} cannot have ${heads} attention heads (${option}); it must divide the width`,
+    );
+  return heads;
+}

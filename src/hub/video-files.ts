@@ -15,7 +15,7 @@ import {
   shapesOf,
 } from './ijepa-names.js';
 import { lateFloat32 } from './raw.js';
-import { countIn, type State, shapeIn } from './torch-files.js';
+import { countIn, headsOf, type State, shapeIn } from './torch-files.js';
 
 /**
  * Models of clips from Meta's state dicts: V-JEPA, V-JEPA 2, 2-AC and 2.1 (specs/vjepa.md 6, specs/vjepa2.md 6.1). Weights
@@ -80,7 +80,7 @@ function encoderConfig(state: State, family: Family, what: string, options: Vide
   const frames = options.frames ?? (rotary ? 64 : 16);
   const side = options.imageSize ?? (rotary ? 256 : tableSide(state, frames / tubeletSize, what) * patchSize);
   const sizes: readonly { width: number; heads: number }[] = Object.values(rotary ? VJEPA2_SIZES : VIT_SIZES);
-  const heads = headsFor(width, options.heads ?? sizes.find((size) => size.width === width)?.heads, what, 'heads');
+  const heads = headsOf(width, options.heads ?? sizes.find((size) => size.width === width)?.heads, what);
   const config: VitConfig = {
     imageSize: [side, side],
     patchSize,
@@ -112,15 +112,6 @@ function tableSide(state: State, tubelets: number, what: string): number {
   return side;
 }
 
-function headsFor(width: number, heads: number | undefined, what: string, option: string): number {
-  if (heads === undefined || !Number.isInteger(heads) || width % heads !== 0) {
-    throw new JepaError(
-      `${what}: weights of width ${width} do not tell the number of attention heads; give it (option ${option})`,
-    );
-  }
-  return heads;
-}
-
 /** Blocks of V-JEPA 2.1 whose outputs have a norm: four, or in the distilled models the last. */
 function levelsOf(state: State, depth: number, what: string): readonly number[] {
   const count = countIn(state, 'norms_block');
@@ -147,7 +138,7 @@ function readPredictor(
   const config: PredictorConfig = {
     width,
     depth: countIn(state, 'predictor_blocks'),
-    heads: headsFor(width, options.predictorHeads ?? published, what, 'predictorHeads'),
+    heads: headsOf(width, options.predictorHeads ?? published, what, '--predictor-heads'),
     mlpWidth,
     qkvBias: state.has('predictor_blocks.0.attn.qkv.bias'),
     eps: 1e-6,
@@ -172,7 +163,7 @@ function readActionPredictor(
   const config: AcPredictorConfig = {
     width,
     depth: countIn(state, 'predictor_blocks'),
-    heads: headsFor(width, options.predictorHeads ?? width / 64, what, 'predictorHeads'),
+    heads: headsOf(width, options.predictorHeads ?? width / 64, what, '--predictor-heads'),
     mlpWidth,
     qkvBias: state.has('predictor_blocks.0.attn.qkv.bias'),
     eps: 1e-6,
@@ -199,7 +190,7 @@ export function readClassifierState(
   if (outputs.length === 0)
     throw new JepaError(`${what}: no linear classifier; it holds ${quoted([...state.keys()].slice(0, 4))}`);
   const config = {
-    pooler: poolerConfig(width, headsFor(width, heads ?? 16, what, 'heads'), {
+    pooler: poolerConfig(width, headsOf(width, heads ?? 16, what), {
       queries,
       depth: countIn(state, 'pooler.blocks'),
       mlpWidth,

@@ -34,6 +34,17 @@ test('held-out data that are named apart have the classes of the training data',
     for (let i = 0; i < part.length; i++) assert.match(part.nameOf!(i), new RegExp(`/${nameOf(part, i)}/\\d\\.gif$`));
 });
 
+test('held-out videos of a mixture come once each, and never in training', async () => {
+  const source = videos('few', { x: 3, y: 3 });
+  const many = videos('many', { x: 30, y: 30 });
+  const { train, test } = await openSampleSplits({ kind: 'video', source, mix: [{ source: many, weight: 1 }] });
+  const names = (part: typeof test) => Array.from({ length: part.length }, (_, i) => part.nameOf!(i));
+  assert.equal(new Set(names(test)).size, test.length);
+  assert.ok(test.length >= 2 && train.length > 100, `${train.length} and ${test.length}`);
+  const seen = new Set(names(train));
+  for (const name of names(test)) assert.ok(!seen.has(name), name);
+});
+
 test('a list of videos with names of classes', async () => {
   videos('listed', { left: 2, right: 1 });
   const list = join(scratch, 'list.csv');

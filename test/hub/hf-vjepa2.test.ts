@@ -78,7 +78,19 @@ test('a checkpoint says what it is; what it does not show must be given', () => 
   assert.ok(facts && 'epoch' in facts);
   assert.ok(!readTorchCheckpoint(path, { ...options, entry: 'encoder' }).weights.has('pos_embed'));
   assert.ok(!weights.has('pos_embed'));
-  assert.throws(() => readTorchCheckpoint(path), /weights of width 32 do not tell the number of attention heads/);
+  assert.throws(
+    () => readTorchCheckpoint(path),
+    /weights of width 32 do not tell the number of attention heads; say it \(--heads\)/,
+  );
+  assert.throws(() => readTorchCheckpoint(path, { heads: 5 }), /width 32 cannot have 5 attention heads \(--heads\)/);
+  assert.throws(
+    () => readTorchCheckpoint(path, { heads: 2, predictorHeads: 7, imageSize: 16, frames: 4 }),
+    /predictor: weights of width 24 cannot have 7 attention heads \(--predictor-heads\)/,
+  );
+  assert.throws(
+    () => readTorchCheckpoint(join(area, 'meta_probe.pt')),
+    /meta_probe\.pt: an attentive classifier without its encoder; .* --classifier$/,
+  );
   assert.throws(() => readTorchClassifier(path), /there is no "classifier"; it holds "encoder", "predictor"/);
 });
 

@@ -54,6 +54,9 @@ test('PyTorch checkpoints, with the licence of the official ones', async () => {
   });
   assert.match(found.warnings[0], /CC BY-NC/);
   assert.deepEqual(tensorOf(found, 'predictor/module.mask_token')?.shape, [1, 1, 8]);
+  // Those of V-JEPA 2 are free, also where nothing but the layout shows what they are.
+  const clips = await inspect(join(golden, 'hf-vjepa2/meta_ac.pt'));
+  assert.match(clips.warnings[0], /released for V-JEPA 2 are licensed MIT and Apache 2\.0/);
   const zip = await inspect(join(fixtures, 'pytorch/zip.pth.tar'));
   assert.equal(zip.details!.format, 'zip');
   assert.deepEqual(zip.warnings, []);
