@@ -62,7 +62,7 @@ const STUDIES: Readonly<Record<string, readonly Variant[]>> = {
     {
       name: 'audio-jepa, future',
       recipe: 'audio-jepa',
-      settings: ['method.masks={ kind: future, context: 6, segment: 1, horizons: 4 }'],
+      settings: ['method.masks={ kind: future, context: 3, segment: 1, horizons: 3 }'],
     },
   ],
 };
