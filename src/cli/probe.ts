@@ -11,6 +11,7 @@ import { type Checkpoint, loadCheckpoint } from '../train/checkpoint.js';
 import { type ForecastScores, forecastScores } from '../train/forecast.js';
 import { installMethod, openEncoder } from '../train/frozen.js';
 import { type LocationResult, type LocationScores, locate as located } from '../train/locate.js';
+import { knownBoxes, tubeletOf } from '../train/moments.js';
 import { probe as measure, type ProbeResult, probePercents, type SourceScores } from '../train/probe.js';
 import type { Score } from '../train/score.js';
 import { openConfiguredData } from './data.js';
@@ -44,6 +45,8 @@ export async function probe(
   if (anticipate && !run) throw new UsageError(`${path}: --anticipate needs a run, with its predictor`);
   if (run && (await probeActions(path, run, named, json))) return;
   const { train, test } = await dataFor(path, encoder, named, frameStep);
+  // Said before everything else is measured.
+  if (locate || anticipate) await knownBoxes(train, tubeletOf(encoder.encoder))([0]);
   const clips = count === undefined ? undefined : await severalClips(path, encoder, named, count, frameStep);
   const stage = stages();
   const engine = await createEngine();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -120,4 +120,12 @@ test('clips: a V-JEPA 2 folder embeds videos, also shorter clips than it was mad
     assert.equal(result.features, 32);
     assert.equal(result.samples, 2);
   }
+  // Where boxes are not known is said before anything is measured.
+  for (const label of ['left', 'right'])
+    for (const name of ['one', 'two'])
+      cpSync(join(folder, 'videos', name), join(folder, 'labelled', label, name), { recursive: true });
+  const { code, stdout, stderr } = await jepa('probe', model, 'labelled', '--locate', '--draws', '0');
+  assert.equal(code, 2, stderr);
+  assert.match(stderr, /^error: labelled \(train\): this needs square videos in which it is known where .*\n$/);
+  assert.equal(stdout, '');
 });
