@@ -1,6 +1,5 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { UsageError } from '../../src/base/errors.js';
 import { createEngine, type Engine } from '../../src/runtime/index.js';
 import { table } from '../table.js';
 import { forkScores } from './fork.js';
@@ -88,8 +87,6 @@ async function straightening(engine: Engine, { steps = 1500, seeds, what }: Aske
 
 async function surprise(engine: Engine, { steps = 4000, seeds, what, run }: Asked, print: Print) {
   const runs: (SurpriseScores & { readonly seed: number })[] = [];
-  if (what === 'pictures' && run === undefined)
-    throw new UsageError('surprise pictures: give a run of two-rooms (--run)');
   for (const seed of seeds) {
     if (what !== 'pictures') runs.push({ seed, ...(await surpriseOfStates(engine, { steps, seed })) });
     if (what !== 'states' && run !== undefined) runs.push({ seed, ...(await surpriseOfRun(engine, run, { seed })) });
@@ -130,6 +127,10 @@ const command =
 if (values.help || !command) {
   console.log(HELP);
   process.exit(values.help ? 0 : 2);
+}
+if (name === 'surprise' && what === 'pictures' && values.run === undefined) {
+  console.error('surprise pictures: give the folder of a trained run of two-rooms: --run runs/two-rooms-...');
+  process.exit(2);
 }
 const engine = await createEngine({ workers: availableParallelism() });
 const asked = {
