@@ -2,6 +2,7 @@ import { JepaError, UsageError } from '../base/errors.js';
 import type { Dataset, ImageDataset } from '../data/dataset.js';
 import { wordsOf } from '../data/modality.js';
 import { openSampleSplits, type SampleSpec, type SampleSplits } from '../data/samples-node.js';
+import { type ClipDataset, shortVideoNote } from '../data/video/clips.js';
 import { npzSkeletons } from '../hub/skeletons-node.js';
 import { npyVideoList } from '../hub/video-list-node.js';
 import type { Config } from '../train/config.js';
@@ -67,6 +68,10 @@ export async function openConfiguredData(config: Config): Promise<SampleSplits> 
   const { data } = config;
   const splits = data.kind === 'episodes' ? await openEpisodeSplits(data) : await openSampleSplits(specOf(config));
   tellNote(splits.train);
+  if (data.kind === 'video') {
+    const note = await shortVideoNote(splits.train as ClipDataset);
+    if (note !== undefined) notice(`! ${note} (data.frames, data.frameStep)`);
+  }
   for (const part of [splits.train, splits.test]) {
     const { channels } = part as ImageDataset;
     if (data.kind === 'image' && channels !== data.channels) {

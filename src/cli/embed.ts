@@ -26,7 +26,7 @@ export async function embed(
   await checkOutputs(embeddingFiles(out), isOwnEmbedding);
   const encoder = openEncoder(path, { frames });
   const dataset = await openFor(path, source, encoder, split, { frameStep, along });
-  const { many } = wordsOf(dataset);
+  const { one, many } = wordsOf(dataset);
   const progress = createProgress({ total: dataset.length, samples: many, bySample: true, stream: process.stderr });
   const started = performance.now();
   let result: EmbedResult;
@@ -48,7 +48,7 @@ export async function embed(
   else {
     const skipped = result.skipped > 0 ? `, ${formatFixed(result.skipped, 0)} could not be read` : '';
     print(
-      `${formatFixed(result.samples, 0)} ${many}, ${result.features} numbers each, in ${formatDuration(result.seconds)}${skipped}`,
+      `${formatFixed(result.samples, 0)} ${result.samples === 1 ? one : many}, ${result.features} numbers each, in ${formatDuration(result.seconds)}${skipped}`,
     );
     print(table(result.files.map((file) => [file, formatBytes(statSync(file).size)])));
   }

@@ -83,7 +83,11 @@ export async function readSamples(
     let index = wanted[position];
     for (let tried = 0; sample === undefined; tried++) {
       if (tried === length)
-        throw new JepaError(`none of the ${length} ${samples} can be read; the first: ${corrupt[0].message}`);
+        throw new JepaError(
+          length === 1
+            ? corrupt[0].message
+            : `none of the ${length} ${samples} can be read; the first: ${corrupt[0].message}`,
+        );
       try {
         sample = await (tried === 0 ? started[position] : read(index, drawsOf(position)));
       } catch (error) {

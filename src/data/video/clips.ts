@@ -3,7 +3,7 @@ import type { Random } from '../../base/random.js';
 import type { Dataset, SampleReader } from '../dataset.js';
 import type { Preparation } from '../preparation.js';
 import { type FrameRequest, openVideos, type VideoDataset, type VideoFrames, type VideoSource } from './dataset.js';
-import { type ClipSampling, sampleClips } from './sampling.js';
+import { type ClipSampling, frameStep, sampleClips } from './sampling.js';
 import {
   applyClipTransform,
   type ClipTransform,
@@ -36,6 +36,23 @@ export function clipDataset(videos: VideoDataset, sampling: ClipSampling): ClipD
     nameOf: nameOf && ((index) => nameOf.call(videos, index)),
     source: source && { kind: 'module', module: import.meta.url, options: { source, sampling } satisfies Options },
   };
+}
+
+/**
+ * What to know where the first video is shorter than a clip: as published, its last frame fills the rest. Undefined where it is
+ * long enough, or cannot be read.
+ */
+export async function shortVideoNote({ read, nameOf, name, sampling }: ClipDataset): Promise<string | undefined> {
+  let facts: VideoFrames['facts'];
+  try {
+    ({ facts } = await read(0));
+  } catch (error) {
+    if (error instanceof JepaError) return undefined;
+    throw error;
+  }
+  const span = sampling.frames * frameStep(sampling, facts.fps);
+  if (facts.count >= span) return undefined;
+  return `${nameOf?.(0) ?? name}: it has ${facts.count} of the ${span} frames that a clip spans, and is filled up with its last frame; take fewer frames, or closer ones`;
 }
 
 function clipRequest(sampling: ClipSampling, random: Random | undefined): FrameRequest {

@@ -7,6 +7,7 @@ import { JepaError } from '../../../src/base/errors.js';
 import { createRandom } from '../../../src/base/random.js';
 import { sharedBytes } from '../../../src/data/dataset.js';
 import type { RawClip } from '../../../src/data/video/clip.js';
+import { clipDataset, shortVideoNote } from '../../../src/data/video/clips.js';
 import {
   memoryVideos,
   mixVideos,
@@ -150,6 +151,23 @@ describe('clips of a video', () => {
       [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
     );
     for (const count of starts.values()) assert.ok(Math.abs(count - 400) < 90, String(count));
+  });
+});
+
+describe('videos shorter than a clip', () => {
+  it('are told of', async () => {
+    const pixels = new Uint8Array(2 * 10 * 4 * 4 * 3);
+    const videos = memoryVideos({ name: 'short', frames: 10, height: 4, width: 4, channels: 3, pixels });
+    // A clip spans frames times step (specs/vjepa.md 5.1).
+    for (const [frames, frameStep] of [
+      [10, 1],
+      [5, 2],
+    ])
+      assert.equal(await shortVideoNote(clipDataset(videos, { frames, frameStep })), undefined);
+    const note = await shortVideoNote(clipDataset(videos, { frames: 4, frameStep: 3 }));
+    assert.match(note ?? '', /^short: it has 10 of the 12 frames that a clip spans, and is filled up with its last/);
+    const damaged = { ...videos, read: () => Promise.reject(new JepaError('short: damaged')) };
+    assert.equal(await shortVideoNote(clipDataset(damaged, { frames: 4, frameStep: 3 })), undefined);
   });
 });
 
