@@ -129,8 +129,10 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
   }
   const sides = sizes.flatMap(({ side }) => (side ? [side] : []));
   const lengths = sizes.flatMap(({ length }) => (length ? [length] : []));
+  const [inTrain, inTest] = parts.map(countClasses);
   const names = train.classNames ?? test.classNames ?? [];
-  const [inTrain, inTest] = parts.map((part) => countClasses(part, names.length));
+  // Classes that have no names, as in most lists, are numbers.
+  const labels = [...new Set([...names.keys(), ...inTrain.keys(), ...inTest.keys()])].sort((a, b) => a - b);
   return {
     kind: 'data',
     path,
@@ -144,7 +146,13 @@ async function describeData(path: string, all: boolean): Promise<DataFacts> {
       height: threeOf(sides.map(([, height]) => height)),
     }),
     ...(lengths.length > 0 && { length: { unit: lengths[0][1], values: threeOf(lengths.map(([value]) => value)) } }),
-    classes: train.labels ? names.map((name, i) => ({ name, train: inTrain[i], test: inTest[i] })) : [],
+    classes: train.labels
+      ? labels.map((label) => ({
+          name: names[label] ?? String(label),
+          train: inTrain.get(label) ?? 0,
+          test: inTest.get(label) ?? 0,
+        }))
+      : [],
     attributes: Object.keys(train.attributes ?? {}),
     read: opened.length,
     corrupt: { count: failures.length, first: firstOf(failures) },
@@ -200,9 +208,9 @@ async function openParts(path: string): Promise<SampleSplits & { readonly warnin
   }
 }
 
-function countClasses({ labels }: Dataset, classes: number): number[] {
-  const counts = Array<number>(classes).fill(0);
-  for (const label of labels ?? []) if (label >= 0) counts[label]++;
+function countClasses({ labels }: Dataset): Map<number, number> {
+  const counts = new Map<number, number>();
+  for (const label of labels ?? []) if (label >= 0) counts.set(label, (counts.get(label) ?? 0) + 1);
   return counts;
 }
 

@@ -67,7 +67,7 @@ function program(): Command {
     .addHelpText(
       'after',
       `${examples(
-        ['jepa quickstart', 'three minutes: a trained encoder, its report, an ONNX file'],
+        ['jepa quickstart', 'eight minutes: a trained encoder, its report, an ONNX file'],
         ['jepa train images data.source=photos/', 'an encoder of your own images'],
         ['jepa train vjepa', 'of clips; audio-jepa, s-jepa, text-jepa: of sound, skeletons, text'],
         ['jepa embed runs/photos new-photos/ -o new.npy', 'use what was learned'],

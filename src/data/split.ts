@@ -25,9 +25,9 @@ export function splitByHash<D extends Dataset>(dataset: D, share: number): { tra
   // Only the end of a path counts, so that moving the whole folder changes nothing.
   const nameOf = (i: number): string => sampleName(dataset, i).replaceAll('\\', '/').split('/').slice(-2).join('/');
   const hashes = Uint32Array.from({ length }, (_, i) => hash(nameOf(i)));
-  // Samples of one name, as a list may have them, stay together.
-  const sorted = hashes.toSorted();
-  const limit = Math.min(Math.max(share * 2 ** 32, sorted[FEWEST - 1] + 1), sorted[length - FEWEST]);
+  // Samples of one name, as a list or a mixture may have them, stay together and count once.
+  const sorted = Uint32Array.from(new Set(hashes)).sort();
+  const limit = Math.min(Math.max(share * 2 ** 32, sorted[FEWEST - 1] + 1), sorted[sorted.length - FEWEST]);
   if (!(limit > sorted[FEWEST - 1])) {
     const { one, many } = wordsOf(dataset);
     throw new JepaError(

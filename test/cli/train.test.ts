@@ -280,6 +280,17 @@ test('inspect counts images and names damaged ones', async () => {
   assert.match((await jepa('inspect', 'mixed')).stdout, /damaged +1 of 3 opened\n.*bad\.jpg/);
   const empty = await jepa('inspect', 'runs');
   assert.equal(empty.code, 1);
+  // Classes of a list are numbers; what cannot be opened for one reason is said once.
+  writeFileSync(join(folder, 'clips.csv'), 'a.mp4 7\nb.mp4 3\nc.mp4 7\nd.mp4 3\n');
+  const { classes, corrupt } = JSON.parse((await jepa('inspect', 'clips.csv', '--json')).stdout);
+  assert.deepEqual(
+    classes.map(({ name, train, test }: { name: string; train: number; test: number }) => [name, train + test]),
+    [
+      ['3', 2],
+      ['7', 2],
+    ],
+  );
+  assert.deepEqual([corrupt.count, corrupt.first.length], [4, 1]);
 });
 
 test('doctor looks at everything', async () => {

@@ -36,6 +36,8 @@ test('held-out data that are named apart have the classes of the training data',
 
 test('held-out videos of a mixture come once each, and never in training', async () => {
   const source = videos('few', { x: 3, y: 3 });
+  const twice = await openSampleSplits({ kind: 'video', source, mix: [{ source, weight: 1 }] });
+  assert.deepEqual([twice.train.length, twice.test.length], [8, 2]);
   const many = videos('many', { x: 30, y: 30 });
   const { train, test } = await openSampleSplits({ kind: 'video', source, mix: [{ source: many, weight: 1 }] });
   const names = (part: typeof test) => Array.from({ length: part.length }, (_, i) => part.nameOf!(i));
