@@ -85,7 +85,7 @@ async function straightening(engine: Engine, { steps = 1500, seeds, what }: Aske
   return runs;
 }
 
-async function surprise(engine: Engine, { steps = 4000, seeds, what, run }: Asked, print: Print) {
+async function surprise(engine: Engine, { steps = 1500, seeds, what, run }: Asked, print: Print) {
   const runs: (SurpriseScores & { readonly seed: number })[] = [];
   for (const seed of seeds) {
     if (what !== 'pictures') runs.push({ seed, ...(await surpriseOfStates(engine, { steps, seed })) });
