@@ -4,10 +4,12 @@ import { fuzz } from './fuzz.js';
 import type { Reader } from './reader.js';
 import { READERS } from './readers.js';
 
-/**
- * `npm run fuzz -- [reader ...] [--files n] [--seed s] [--seconds t] [--keep folder]`; `own` and `foreign` stand for all of
- * a kind. A file for which a reader takes longer than `--seconds` counts as a hang: give more on a busy machine.
- */
+const HELP = `npm run fuzz -- [reader ...] [--files 10000] [--seed 0] [--seconds 20] [--keep folder]
+
+Damages good files and reads them. Readers: ${[...READERS, ...FOREIGN].map(({ name }) => name).join(', ')};
+own (the default) and foreign stand for all of a kind. A file for which a reader takes longer than --seconds counts as a hang: give
+more on a busy machine. --keep: a folder for files that were found.`;
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -15,8 +17,13 @@ const { values, positionals } = parseArgs({
     seed: { type: 'string', default: '0' },
     seconds: { type: 'string', default: '20' },
     keep: { type: 'string' },
+    help: { type: 'boolean', default: false },
   },
 });
+if (values.help) {
+  console.log(HELP);
+  process.exit(0);
+}
 const [files, seed, seconds] = [Number(values.files), Number(values.seed), Number(values.seconds)];
 const module = (name: string): string => new URL(`./${name}.js`, import.meta.url).href;
 const own = READERS.map((reader) => ({ reader, module: module('readers') }));
