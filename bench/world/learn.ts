@@ -20,15 +20,18 @@ export interface Splits {
   readonly test: EpisodeDataset;
 }
 
+/** Windows of numbers of states. */
+type StateReading = EpisodeReading & { readonly observe: 'states' };
+
 /** Episodes of a behaviour, for training and held out. */
 export function collected(
   world: World,
   behaviour: Behaviour,
   counts: readonly [train: number, test: number],
-  { steps, seed, factors, ...reading }: Pick<CollectOptions, 'steps' | 'seed' | 'factors'> & EpisodeReading,
+  { steps, seed, ...reading }: Pick<CollectOptions, 'steps' | 'seed'> & StateReading,
 ): Splits {
   const [train, test] = counts.map((episodes, part) => {
-    const options = { episodes, steps, factors, seed: seed + part * TEST_SEED, pixels: reading.observe === 'pictures' };
+    const options = { episodes, steps, seed: seed + part * TEST_SEED };
     return episodeArrays(`${world.name} episodes`, collectEpisodes(world, behaviour, options), reading);
   });
   return { train, test };
@@ -68,7 +71,7 @@ export interface Learned {
 export async function learn(
   engine: Engine,
   { train: dataset }: Splits,
-  reading: EpisodeReading & { readonly scaling?: Scaling },
+  reading: StateReading,
   { method: learned, steps, batch, seed, lr }: Lesson,
 ): Promise<Learned> {
   const config = parseConfig({

@@ -53,14 +53,16 @@ type Events = Readonly<Record<string, Kind>>;
 
 const most = (values: Float64Array): number => values.reduce((a, b) => Math.max(a, b));
 
-/** Scores of what `surprise` says of quadruplets, event by event. */
+/** Scores of what `surprise` says of quadruplets, event by event; it is asked once for quadruplets that several events share. */
 async function scored(
   events: Events,
   surprise: (all: readonly Quadruplet[]) => Promise<readonly QuadrupletSurprises[]> | readonly QuadrupletSurprises[],
 ): Promise<Scored> {
+  const known = new Map<readonly Quadruplet[], readonly QuadrupletSurprises[]>();
   const scores: Record<string, EventScores> = {};
   for (const [name, { all, impossible }] of Object.entries(events)) {
-    const surprised = await surprise(all);
+    const surprised = known.get(all) ?? (await surprise(all));
+    known.set(all, surprised);
     const clips = surprised.flatMap((four) => [four[0], four[1], ...impossible.map((i) => four[2 + i])]);
     const labels = surprised.flatMap(() => [0, 0, ...impossible.map(() => 1)]);
     scores[name] = { auroc: auroc(clips.map(most), labels), balanced: balancedAccuracy(surprised) };

@@ -6,7 +6,14 @@ import type { SoundDataset } from '../data/audio/dataset.js';
 import { type Dataset, type ImageDataset, type RawImage, sampleName, subset } from '../data/dataset.js';
 import { type Modality, wordsOf } from '../data/modality.js';
 import { PROCEDURAL } from '../data/procedural/open-node.js';
-import { ENDINGS, modalityAt, openSampleSplits, openSamples, type SampleSplits } from '../data/samples-node.js';
+import {
+  ENDINGS,
+  modalityAt,
+  openSampleSplits,
+  openSamples,
+  type SampleSpec,
+  type SampleSplits,
+} from '../data/samples-node.js';
 import type { SkeletonClip } from '../data/skeleton/dataset.js';
 import type { TextSample } from '../data/text/dataset.js';
 import type { VideoFrames } from '../data/video/dataset.js';
@@ -33,21 +40,24 @@ export async function inspect(
     const run = await describeRun(path);
     if (json) printJson(run);
     else showRun(run);
-  } else if (await holdsSamples(path, folder)) {
-    const data = await describeData(path, all);
+    return;
+  }
+  const samples = await samplesAt(path, folder);
+  if (samples) {
+    const data = await describeData(path, samples, all);
     if (json) printJson(data);
     else showData(data, all);
-  } else {
-    const file = await inspectFile(path);
-    const model = publishedModel(path, file);
-    if (json) printJson(model ? { ...file, model } : file);
-    else {
-      if (model) {
-        showModel(path, model);
-        print();
-      }
-      showFile(file, all);
+    return;
+  }
+  const file = await inspectFile(path);
+  const model = publishedModel(path, file);
+  if (json) printJson(model ? { ...file, model } : file);
+  else {
+    if (model) {
+      showModel(path, model);
+      print();
     }
+    showFile(file, all);
   }
 }
 
@@ -73,13 +83,15 @@ const PLAIN_FILES = /\.(pth\.tar|jsonl|ndjson|bin)$|idx[12]-ubyte/i;
 const isSampleFile = (path: string): boolean =>
   !PLAIN_FILES.test(path) && ENDINGS.some(([, ending]) => ending.test(path));
 
-async function holdsSamples(path: string, folder: boolean): Promise<boolean> {
-  if (path === 'glyphs' || path.startsWith(PROCEDURAL) || path.includes('{') || path.includes('::')) return true;
-  if (!folder) return existsSync(path) && (isSampleFile(path) || (await isVideoList(path)));
-  const names = readdirSync(path);
-  if (names.some((name) => MODEL_FILES.test(name))) return false;
+/** What samples are at a path; undefined where there is something else. */
+async function samplesAt(path: string, folder: boolean): Promise<SampleSpec['kind'] | undefined> {
+  const isNamed = path === 'glyphs' || path.startsWith(PROCEDURAL) || path.includes('{') || path.includes('::');
+  if (!folder && !isNamed && !(existsSync(path) && (isSampleFile(path) || (await isVideoList(path))))) return undefined;
+  const names = folder && !isNamed ? readdirSync(path) : [];
+  if (names.some((name) => MODEL_FILES.test(name))) return undefined;
   const kind = await modalityAt(path);
-  return (kind !== undefined && kind !== 'text') || !names.some((name) => ARRAY_FILES.test(name));
+  if ((kind === undefined || kind === 'text') && names.some((name) => ARRAY_FILES.test(name))) return undefined;
+  return kind ?? 'image';
 }
 
 // --- data sets ------------------------------------------------------------------------------------------------------
@@ -110,8 +122,8 @@ interface DataFacts {
 /** Samples that are opened unless all are asked for. */
 const SOME = 300;
 
-async function describeData(path: string, all: boolean): Promise<DataFacts> {
-  const { train, test, origin, warning } = await openParts(path);
+async function describeData(path: string, kind: SampleSpec['kind'], all: boolean): Promise<DataFacts> {
+  const { train, test, origin, warning } = await openParts({ kind, source: path });
   const parts = [train, test];
   const total = train.length + test.length;
   const sizes: SampleSize[] = [];
@@ -196,8 +208,7 @@ function sizeOfSample(dataset: Dataset, sample: unknown): SampleSize {
 }
 
 /** Both parts; where no test part can be made (too few images), what there is and why. */
-async function openParts(path: string): Promise<SampleSplits & { readonly warning?: string }> {
-  const spec = { kind: (await modalityAt(path)) ?? 'image', source: path };
+async function openParts(spec: SampleSpec): Promise<SampleSplits & { readonly warning?: string }> {
   try {
     return await openSampleSplits(spec);
   } catch (error) {

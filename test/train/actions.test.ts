@@ -67,6 +67,20 @@ async function run(input: object, name: string, resume = false): Promise<TrainRe
   const { train: dataset } = await openConfiguredData(config);
   return train({ config, dataset, folder: folder(name), engine, resume });
 }
+
+/** What is built on a given encoder says what that cannot see, and where there is none. */
+async function refusesUnfit(on: (from: string, method?: object, data?: object) => object): Promise<void> {
+  await assert.rejects(
+    run(on(folder('eyes'), {}, { source: 'procedural:two-rooms' }), 'channels'),
+    /method\.encoder: it sees 3 channels, observations have 2/,
+  );
+  await assert.rejects(
+    run(on(folder('eyes'), {}, { observe: 'states' }), 'states'),
+    /it sees pictures; set data\.observe/,
+  );
+  await assert.rejects(run(on(folder('nowhere')), 'missing'), /nowhere/);
+}
+
 before(async () => {
   root = mkdtempSync(join(tmpdir(), 'jepa-actions-'));
   engine = await createEngine({ workers: 1 });
@@ -211,15 +225,7 @@ describe('V-JEPA 2-AC', () => {
       /states of 2 numbers; set method\.pose between 0 and/,
     );
     await assert.rejects(run(model(folder('eyes'), { steps: 4 }), 'c'), /windows of 4 observations have 3 steps/);
-    await assert.rejects(
-      run(model(folder('eyes'), {}, { source: 'procedural:two-rooms' }), 'd'),
-      /method\.encoder: it sees 3 channels, observations have 2/,
-    );
-    await assert.rejects(
-      run(model(folder('eyes'), {}, { observe: 'states' }), 'e'),
-      /it sees pictures; set data\.observe/,
-    );
-    await assert.rejects(run(model(folder('nowhere')), 'f'), /nowhere/);
+    await refusesUnfit(model);
   });
 });
 
@@ -284,14 +290,6 @@ describe('a world model on a frozen encoder', () => {
       run(frozen(folder('eyes'), { frequencies: 3 }), 'm'),
       /patches of 32 are 2 along a side; set method\.encoder\.frequencies to 2 or less, not 3/,
     );
-    await assert.rejects(
-      run(frozen(folder('eyes'), {}, { source: 'procedural:two-rooms' }), 'n'),
-      /method\.encoder: it sees 3 channels, observations have 2/,
-    );
-    await assert.rejects(
-      run(frozen(folder('eyes'), {}, { observe: 'states' }), 'o'),
-      /it sees pictures; set data\.observe/,
-    );
-    await assert.rejects(run(frozen(folder('nowhere')), 'p'), /nowhere/);
+    await refusesUnfit(frozen);
   });
 });
