@@ -35,7 +35,8 @@ interface NumpyDType {
   bigEndian: boolean;
 }
 
-const STORAGES: Record<string, FileDType> = {
+/** What PyTorch calls the storages of each type. */
+export const STORAGES: Readonly<Record<string, FileDType>> = {
   DoubleStorage: 'F64',
   FloatStorage: 'F32',
   HalfStorage: 'F16',

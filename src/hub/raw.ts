@@ -70,15 +70,27 @@ const HOST_TO_FILE: Record<HostDType, FileDType> = {
   bool: 'BOOL',
 };
 
-/** A tensor of the host as one that can be written to a file. Shares its memory until `read`. */
+/**
+ * A tensor of the host as one that can be written to a file. Shares its memory until `read`; numbers that lie in a file are
+ * read no sooner than that, and not kept.
+ */
 export function storeTensor(tensor: HostTensor): StoredTensor {
+  const dtype = HOST_TO_FILE[tensor.dtype];
+  const { shape, fill } = tensor;
+  if (fill && tensor.dtype === 'float32') {
+    return {
+      dtype,
+      shape,
+      byteLength: 4 * sizeOf(shape),
+      read() {
+        const data = new Float32Array(sizeOf(shape));
+        fill(data);
+        return new Uint8Array(data.buffer);
+      },
+    };
+  }
   const { buffer, byteOffset, byteLength } = tensor.data;
-  return {
-    dtype: HOST_TO_FILE[tensor.dtype],
-    shape: tensor.shape,
-    byteLength,
-    read: () => new Uint8Array(new Uint8Array(buffer, byteOffset, byteLength)),
-  };
+  return { dtype, shape, byteLength, read: () => new Uint8Array(new Uint8Array(buffer, byteOffset, byteLength)) };
 }
 
 /**

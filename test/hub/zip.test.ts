@@ -10,6 +10,7 @@ import { loadTensor } from '../../src/hub/raw.js';
 import { concatBytes } from '../../src/hub/safetensors.js';
 import { bytesSource } from '../../src/hub/source.js';
 import { crc32, openZip } from '../../src/hub/zip.js';
+import { zipWriter } from '../../src/hub/zip-write.js';
 import { assertRefused, fuzzParser, golden } from './cases.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'jepa-zip-'));
@@ -81,6 +82,73 @@ test('a PyTorch file above 4 GB is read by range through its Zip64 directory', (
     assert.deepEqual(Array.from(loadTensor(tensors.get('w')!, 'w').data, Number), [0, 1, 2, 3]);
   });
   rmSync(path);
+});
+
+test('checksums of any length are those of one bit after the other', () => {
+  const bytes = Uint8Array.from({ length: 41 }, (_, i) => (i * 89 + 7) & 255);
+  let remainder = 0xffffffff;
+  for (let length = 0; length <= bytes.length; length++) {
+    assert.equal(crc32(bytes.subarray(0, length)), ~remainder >>> 0, `${length} bytes`);
+    for (let bit = 0; bit < 8; bit++) {
+      const out = (remainder ^ (bytes[length] >> bit)) & 1;
+      remainder = (remainder >>> 1) ^ (out ? 0xedb88320 : 0);
+    }
+  }
+});
+
+test('members are written where they are found, aligned', () => {
+  const files: Record<string, Uint8Array> = {
+    'a.txt': strToU8('hello '.repeat(30)),
+    'ü/b': Uint8Array.of(1, 2, 3),
+    empty: new Uint8Array(0),
+  };
+  const zip = zipWriter(64);
+  const pieces: Uint8Array[] = [];
+  const starts: number[] = [];
+  for (const [name, bytes] of Object.entries(files)) {
+    pieces.push(zip.header(name, bytes.length, crc32(bytes)));
+    starts.push(concatBytes(pieces).length);
+    pieces.push(bytes);
+  }
+  const archive = concatBytes([...pieces, zip.directory()]);
+  assert.deepEqual(unzipSync(archive), files);
+  assert.deepEqual(content(archive), new Map(Object.entries(files)));
+  assert.ok(starts.every((start) => start % 64 === 0));
+});
+
+test('members, sizes and offsets above 4 GiB are written to Zip64 fields', () => {
+  const path = join(folder, 'written.zip');
+  const fd = openSync(path, 'w');
+  let at = 0;
+  const put = (bytes: Uint8Array) => {
+    writeSync(fd, bytes, 0, bytes.length, at);
+    at += bytes.length;
+  };
+  const zip = zipWriter();
+  const after = strToU8('what comes after');
+  put(zip.header('large', 5 * 2 ** 30, 0));
+  assert.equal(at % 64, 0);
+  at += 5 * 2 ** 30; // a hole in the file
+  put(zip.header('after', after.length, crc32(after)));
+  assert.equal(at % 64, 0);
+  put(after);
+  put(zip.directory());
+  closeSync(fd);
+  withFile(path, (source) => {
+    const members = openZip(source);
+    assert.equal(members.get('large')!.size, 5 * 2 ** 30);
+    assert.equal(members.get('large')!.stored().size, 5 * 2 ** 30);
+    assert.deepEqual(concatBytes([...members.get('after')!.pieces()]), after);
+  });
+  rmSync(path);
+});
+
+test('more members than 16 bits count', () => {
+  const zip = zipWriter(1);
+  const headers = Array.from({ length: 70_000 }, (_, i) => zip.header(`m${i}`, 0, 0));
+  const members = openZip(bytesSource(concatBytes([...headers, zip.directory()])));
+  assert.equal(members.size, 70_000);
+  assert.equal(members.get('m69999')!.stored().size, 0);
 });
 
 test('directories that lie are refused', () => {
