@@ -24,6 +24,7 @@ export { exportOnnx, exportSafetensors, exportTransformers } from './train/expor
 export { type FinetuneOptions, type FinetuneResult, finetune } from './train/finetune.js';
 export { type ForecastOptions, type ForecastScores, forecastScores, type HorizonScores } from './train/forecast.js';
 export { type FrozenEncoder, openEncoder, randomEncoder, trainedEncoder } from './train/frozen.js';
+export { openModel } from './train/model.js';
 export { type ProbeOptions, type ProbeResult, probe } from './train/probe.js';
 export {
   type EmbeddingIndex,

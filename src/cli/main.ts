@@ -314,13 +314,12 @@ A run that was interrupted is gone on with; a finished one in the same folder is
     .command('export')
     .description('write an encoder for other programs')
     .argument('<encoder>', ENCODER)
-    .requiredOption('-o, --out <path>', 'a file for ONNX, a folder for the others')
+    .requiredOption('-o, --out <path>', 'a file for onnx and pth, a folder for the others')
     .addOption(
-      new Option('--format <name>', 'what to write (default: onnx if the path ends so, else transformers)').choices([
-        'onnx',
-        'transformers',
-        'safetensors',
-      ]),
+      new Option(
+        '--format <name>',
+        'what to write (default: onnx or pth if the path ends so, else transformers)',
+      ).choices(['onnx', 'transformers', 'safetensors', 'pth']),
     )
     .option(...JSON_OPTION)
     .addHelpText(
@@ -329,6 +328,7 @@ A run that was interrupted is gone on with; a finished one in the same folder is
         ['jepa export runs/mine -o encoder.onnx', 'standard operators only, for any ONNX runtime'],
         ['jepa export runs/mine -o web/', 'a folder for transformers.js and Python (ViT encoders)'],
         ['jepa export runs/mine -o hf/ --format safetensors', 'weights with the names of Hugging Face'],
+        ['jepa export runs/mine -o mine.pth.tar', "a checkpoint of PyTorch, laid out as Meta's (I-JEPA, V-JEPA)"],
       ),
     )
     .action(async (encoder: string, options) => (await import('./export.js')).exportEncoder(encoder, options));

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { sizeOf } from '../base/tensor.js';
 import type { Transform } from '../data/transforms.js';
 import { tokenGrid, VIT_SIZES } from '../nn/vit.js';
+import { UNSAID_LICENCE } from './description.js';
 import { sourceOf } from './download-node.js';
 import { LICENCES } from './encoder-files.js';
 import { withFile } from './files.js';
@@ -106,7 +107,7 @@ export function licenceOf(path: string, { family = 'ijepa', licence }: LoadedEnc
   const isFolder = fs.statSync(path).isDirectory();
   if (!isFolder && !path.endsWith('.safetensors') && !path.endsWith('.json')) return LICENCES[family];
   const said = isFolder ? saidIn(path) : undefined;
-  return said ?? 'The files say no licence; that of the weights they were made from applies.';
+  return said ?? UNSAID_LICENCE;
 }
 
 /** What a folder says: our own entry of `config.json`, the page it was downloaded from, or its README. */

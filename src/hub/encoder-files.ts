@@ -5,6 +5,8 @@ import { JepaError } from '../base/errors.js';
 import { quoted } from '../base/json.js';
 import type { PredictorConfig } from '../nn/predictor.js';
 import { gridOf, VIT_SIZES, type VitConfig } from '../nn/vit.js';
+import { contextIn, factsIn, isDescribed, readDescribed } from './checkpoint-layout.js';
+import { PACKAGE_TYPE } from './description.js';
 import { withFile } from './files.js';
 import { readHuggingFaceFolder } from './hf-ijepa.js';
 import { readVjepa2Folder } from './hf-vjepa2.js';
@@ -19,8 +21,8 @@ import {
   predictorShapes,
   stripPrefixes,
 } from './ijepa-names.js';
-import { PACKAGE_TYPE, readModelFolder } from './model-folder.js';
-import { describeTorchValue, isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
+import { readModelFolder } from './model-folder.js';
+import { isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
 import { lateFloat32, loadFloat32 } from './raw.js';
 import { countIn, headsOf, type State, shapeIn, stateOf } from './torch-files.js';
 import { isVideoEncoder, readClassifierState, readVideoModel, type VideoOptions } from './video-files.js';
@@ -81,11 +83,13 @@ const ENTRIES = ['target_encoder', 'ema_encoder', 'encoder'] as const;
 
 /**
  * Reads a checkpoint of an official code (keys `encoder`, `predictor`, `target_encoder`, `opt`, ...; prefixes `module.` and
- * `backbone.` removed), or a file whose top level is itself a state dict. See `LICENCES`.
+ * `backbone.` removed), or a file whose top level is itself a state dict. Where `writeTorchCheckpoint` wrote it, its description
+ * counts and options are not needed. See `LICENCES`.
  */
 export function readTorchCheckpoint(path: string, options: CheckpointOptions = {}): LoadedEncoder {
   return withFile(path, (source) => {
     const root = topLevel(openTorchFile(source).root, path);
+    if (isDescribed(root)) return readDescribed(root, path, options.entry);
     if ([...root.values()].some(isTorchTensor)) return encoderFromState(stateOf(root, path), path, options);
     const entry = options.entry ?? ENTRIES.find((name) => root.get(name) instanceof Map) ?? 'encoder';
     if (!root.has(entry) && (root.has('classifier') || root.has('classifiers')))
@@ -96,20 +100,19 @@ export function readTorchCheckpoint(path: string, options: CheckpointOptions = {
     const what = `${path}: ${entry}`;
     const state = stateOf(root.get(entry), what);
     const predictor = root.get('predictor') instanceof Map ? stateOf(root.get('predictor'), path) : undefined;
-    const facts = Object.fromEntries(
-      ['epoch', 'loss', 'lr', 'batch_size', 'world_size', 'scaler']
-        .filter((key) => root.has(key))
-        .map((key) => [key, describeTorchValue(root.get(key)!)]),
-    );
+    const facts = factsIn(root);
     const used = new Set<TorchValue>([entry, ...(predictor ? ['predictor'] : []), ...Object.keys(facts)]);
     const ignored = [...root.keys()].filter((key) => !used.has(key)).map(String);
     if (isVideoEncoder(state)) {
       const model = readVideoModel(state, predictor, what, options);
       const replaced = state.has('pos_embed') && !model.weights.has('pos_embed');
-      return { ...model, facts, ignored: [...ignored, ...(replaced ? [`${entry}.pos_embed`] : [])] };
+      const context = entry === 'encoder' ? undefined : contextIn(root, model.weights, path);
+      return { ...model, context, facts, ignored: [...ignored, ...(replaced ? [`${entry}.pos_embed`] : [])] };
     }
     const encoder = imageEncoder(state, what, options.heads);
-    return { ...encoder, predictor: predictor && predictorFromState(predictor, encoder.config, path), facts, ignored };
+    const context = entry === 'encoder' ? undefined : contextIn(root, encoder.weights, path);
+    const predicting = predictor && predictorFromState(predictor, encoder.config, path);
+    return { ...encoder, context, predictor: predicting, facts, ignored };
   });
 }
 

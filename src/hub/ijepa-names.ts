@@ -30,8 +30,12 @@ export interface LoadedEncoder {
   /** An attentive classifier on all tokens (V-JEPA 2). */
   readonly attentive?: AttentiveClassifier;
   readonly labels?: readonly string[];
-  /** What images go through before the encoder, where the folder says it. */
+  /** What images, or the frames of a clip, go through before the encoder, where the files say it. */
   readonly transforms?: readonly Transform[];
+  /** Whose way of resizing the frames of a clip that is; where it is not said, that of the processor which says the rest. */
+  readonly resizing?: 'papers' | 'Hugging Face';
+  /** The encoder that learned, where `weights` are its moving average: both are in a training checkpoint. */
+  readonly context?: EncoderWeights;
   /** The predictor of a training checkpoint, official names, and its shape. */
   readonly predictor?: { readonly config: PredictorConfig; readonly weights: EncoderWeights };
   /** The predictor that follows actions, of V-JEPA 2-AC. */

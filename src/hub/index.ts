@@ -1,5 +1,7 @@
 /** Files in and out: weights, checkpoints, embeddings, logs (Node; the readers of bytes in memory also run in browsers). */
 
+export type { CheckpointWriteOptions } from './checkpoint-layout.js';
+export { writeTorchCheckpoint, writeTorchFile } from './checkpoint-layout.js';
 export type { ModelFacts } from './describe.js';
 export { describeModel } from './describe.js';
 export type { DownloadedModel, DownloadOptions, DownloadProgress } from './download-node.js';
@@ -39,6 +41,8 @@ export type { EmbeddingTable } from './parquet.js';
 export { embeddingsParquet, readEmbeddings, readParquet } from './parquet.js';
 export type { TorchFile, TorchValue } from './pth.js';
 export { openTorchFile } from './pth.js';
+export type { TorchWritable } from './pth-write.js';
+export { torchFilePieces } from './pth-write.js';
 export type { FileDType, StoredTensor } from './raw.js';
 export { loadFloat32, loadTensor, narrowFloat32, storeTensor } from './raw.js';
 export type { SafetensorsFile, Writable } from './safetensors.js';

@@ -5,6 +5,7 @@ import { JepaError } from '../base/errors.js';
 import { csvNumber, parseCsv } from '../data/csv.js';
 import { parseIdx } from '../data/idx.js';
 import { type PlyValues, parsePly } from '../data/points/ply.js';
+import { isDescribed } from './checkpoint-layout.js';
 import { officialLicence } from './encoder-files.js';
 import { fileSource } from './files.js';
 import { openHdf5 } from './hdf5-node.js';
@@ -214,7 +215,10 @@ function inspectTorch(source: ByteSource): Description {
     ...listTensors(tensors),
     metadata,
     details: { format, entries: root instanceof Map ? [...root.keys()].map(String) : [] },
-    warnings: isOfficial ? [`the layout of a checkpoint of Meta's code: ${officialLicence(tensors)}`] : [],
+    warnings:
+      isOfficial && !isDescribed(root)
+        ? [`the layout of a checkpoint of Meta's code: ${officialLicence(tensors)}`]
+        : [],
   };
 }
 

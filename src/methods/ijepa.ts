@@ -161,6 +161,7 @@ export function patchMethod(config: PatchMethodConfig, masks: PatchMasks): Metho
       };
     },
     encoder: vitBackbone(modules.target, config.encoder),
+    predictor: { module: modules.predictor, config: config.predictor },
     masks: maskedSamples,
     ...(config.inTime && {
       forecast: (future = plainFuture(config.encoder)) =>

@@ -3,6 +3,7 @@ import type { HostTensor } from '../base/tensor.js';
 import type { Field, Fields } from '../data/preparation.js';
 import { input, type Tensor } from '../graph/tensor.js';
 import type { FutureConfig } from '../masking/future.js';
+import type { PredictorConfig } from '../nn/predictor.js';
 import type { SkeletonConfig } from '../nn/skeleton.js';
 import type { TextConfig } from '../nn/text.js';
 import { initialValues, type Module } from '../nn/weights.js';
@@ -35,6 +36,8 @@ export interface Method {
   readonly memory?: Memory;
   /** What is frozen and probed. */
   readonly encoder: Encoder;
+  /** The predictor of I-JEPA and V-JEPA, which their checkpoints hold beside the encoders. */
+  readonly predictor?: { readonly module: Module; readonly config: PredictorConfig };
   /** What the inputs of a step hide of each sample, in tokens of the encoder's grid; for pictures. */
   masks?(feeds: Feeds): readonly MaskedSample[];
   /** Where samples go on in time: prediction of what comes, from half of a sample moment by moment by default. */

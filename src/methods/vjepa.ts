@@ -289,6 +289,7 @@ export function vjepaMethod(config: VjepaTraining, { name, rescale, maskToken }:
       };
     },
     encoder: vitBackbone(modules.target, encoder),
+    predictor: { module: modules.predictor, config: config.predictor },
     masks: entries.length > 0 ? firstMasks : maskedSamples,
     forecast: (wanted = future ?? plainFuture(encoder)) =>
       forecast(

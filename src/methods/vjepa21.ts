@@ -169,6 +169,7 @@ export function vjepa21Method(config: Vjepa21Training): Method {
       };
     },
     encoder: vitBackbone(modules.target, encoder),
+    predictor: { module: modules.predictor, config: config.predictor },
     masks: firstMasks,
   };
 }

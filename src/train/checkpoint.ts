@@ -4,7 +4,9 @@ import { z } from 'zod';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
+import { lateFloat32 } from '../hub/raw.js';
 import { parseSafetensors, safetensorsPieces } from '../hub/safetensors.js';
+import { openWeights } from '../hub/weights.js';
 import { type Config, parseConfig } from './config.js';
 import type { DataFacts } from './facts.js';
 
@@ -117,6 +119,22 @@ function configOf({ config }: CheckpointMeta, path: string): Config {
   } catch (error) {
     if (error instanceof JepaError) throw new JepaError(error.message.split('\n', 1)[0]);
     throw error;
+  }
+}
+
+/** Its weights alone, each read when its numbers are asked for. Throws a `JepaError` as `loadCheckpoint` does. */
+export function openCheckpoint(folder: string): Pick<Checkpoint, 'meta' | 'weights'> {
+  const meta = readCheckpointMeta(folder);
+  const file = openWeights(`${join(folder, name(meta.step))}.safetensors`);
+  try {
+    const own = [...file.tensors].filter(([key]) => !key.startsWith(SLOT) && !key.startsWith(MEMORY));
+    const weights = own.map(([key, stored]): [string, HostTensor<'float32'>] => [
+      key,
+      lateFloat32([{ name: key, stored }], stored.shape),
+    ]);
+    return { meta, weights: new Map(weights) };
+  } finally {
+    file.close();
   }
 }
 

@@ -10,7 +10,7 @@ import { parseClipTransform } from '../data/video/transforms.js';
 import { cachedModel, isModelName } from '../hub/download-node.js';
 import type { CheckpointOptions } from '../hub/encoder-files.js';
 import { type Encoder, type Method, modulesOf } from '../methods/method.js';
-import { initialValues, tensorsOf } from '../nn/weights.js';
+import { initialValues, type Module, tensorsOf } from '../nn/weights.js';
 import type { Engine, State } from '../runtime/index.js';
 import { buildMethod, evaluationPreparation, trainingPreparations } from './build.js';
 import { latestCheckpoint, loadCheckpoint } from './checkpoint.js';
@@ -43,6 +43,17 @@ export interface FrozenEncoder {
  * safetensors with official names. Of a run with a moving average that average is taken, as in the paper. Throws a `JepaError` that says what was looked for.
  */
 export function openEncoder(given: string, options: CheckpointOptions = {}): FrozenEncoder {
+  const { run, path } = placeOf(given);
+  if (run !== undefined) return openRun(run);
+  const published = openPublished(path, options);
+  return { ...published, preparation: toSize(published.preparation, published.encoder) };
+}
+
+/**
+ * Where that is which names an encoder: the folder with the checkpoint of a run, or the path of a published model. Throws a
+ * `JepaError` where there is neither.
+ */
+export function placeOf(given: string): { readonly run?: string; readonly path: string } {
   const path = located(given);
   const isFolder = withFileErrors('open', path, () => fs.statSync(path)).isDirectory();
   if (!isFolder && path.endsWith('.onnx')) {
@@ -53,14 +64,12 @@ export function openEncoder(given: string, options: CheckpointOptions = {}): Fro
   const run = isFolder
     ? [path, join(path, 'checkpoint')].find((folder) => latestCheckpoint(folder) !== undefined)
     : undefined;
-  if (run !== undefined) return openRun(run);
-  if (isFolder && !fs.existsSync(join(path, 'config.json'))) {
+  if (run === undefined && isFolder && !fs.existsSync(join(path, 'config.json'))) {
     throw new JepaError(
       `${path}: no encoder here (looked for checkpoint/state-<step>.json of a run and for the config.json of a Hugging Face model)`,
     );
   }
-  const published = openPublished(path, options);
-  return { ...published, preparation: toSize(published.preparation, published.encoder) };
+  return { run, path };
 }
 
 /**
@@ -137,26 +146,34 @@ function frozen(
   facts: DataFacts,
   steps: number,
 ): FrozenEncoder {
-  const { module } = method.encoder;
-  const own = new Map<string, HostTensor<'float32'>>();
-  for (const [key, { shape }] of module.spec) {
-    const value = weights.get(`${module.prefix}${key}`);
-    if (!value || value.shape.join() !== shape.join()) {
-      throw new JepaError(
-        `${name}: ${module.prefix}${key} is ${value ? `[${value.shape}]` : 'missing'} where the configuration says [${shape}]; the checkpoint does not fit its configuration`,
-      );
-    }
-    own.set(`${module.prefix}${key}`, value);
-  }
   return {
     name,
     encoder: method.encoder,
-    weights: own,
+    weights: weightsOf(name, method.encoder.module, weights),
     preparation: toSize(evaluationPreparation(config, facts), method.encoder),
     augmentation: toSize(trainingPreparations(config, facts, method.views.length)[0], method.encoder),
     remedy: remedyOf(config.method),
     facts: { method: method.name, steps: String(steps) },
   };
+}
+
+/** The parameters of a module by their full names, from those of a checkpoint. Throws a `JepaError` where they do not fit. */
+export function weightsOf(
+  name: string,
+  { prefix, spec }: Module,
+  weights: ReadonlyMap<string, HostTensor<'float32'>>,
+): Map<string, HostTensor<'float32'>> {
+  return new Map(
+    Array.from(spec, ([key, { shape }]): [string, HostTensor<'float32'>] => {
+      const value = weights.get(`${prefix}${key}`);
+      if (!value || value.shape.join() !== shape.join()) {
+        throw new JepaError(
+          `${name}: ${prefix}${key} is ${value ? `[${value.shape}]` : 'missing'} where the configuration says [${shape}]; the checkpoint does not fit its configuration`,
+        );
+      }
+      return [`${prefix}${key}`, value];
+    }),
+  );
 }
 
 /** How samples are augmented for this encoder: as in its training, else by the crops of I-JEPA before its own statistics. */

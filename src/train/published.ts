@@ -2,8 +2,8 @@ import { basename } from 'node:path';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
 import type { PreparationInput } from '../data/plans.js';
-import type { Transform, TransformInput } from '../data/transforms.js';
-import type { ClipTransformInput } from '../data/video/transforms.js';
+import { parseTransforms, type Transform, type TransformInput } from '../data/transforms.js';
+import type { ClipTransform, ClipTransformInput } from '../data/video/transforms.js';
 import { describeModel } from '../hub/describe.js';
 import { type CheckpointOptions, loadEncoder } from '../hub/encoder-files.js';
 import type { LoadedEncoder } from '../hub/ijepa-names.js';
@@ -50,8 +50,23 @@ function preparationOf(path: string, loaded: LoadedEncoder, config: VitConfig): 
   const transforms = loaded.transforms ?? publishedTransforms(config);
   if (config.frames === undefined) return { transforms };
   // Where a processor of Hugging Face is said, frames are resized as it does; else as Meta's evaluations do.
-  const like = loaded.transforms ? 'Hugging Face' : 'papers';
+  const like = loaded.resizing ?? (loaded.transforms ? 'Hugging Face' : 'papers');
   return { kind: 'video', transform: { ...clipTransform(path, transforms, config), like } };
+}
+
+/** What frames go through, as a published model says it: the reverse of `preparationOf`. Of several views the middle one. */
+export function frameSteps(transform: Extract<ClipTransform, { kind: 'evaluate' }>): {
+  readonly transforms: Transform[];
+  readonly resizing: 'papers' | 'Hugging Face';
+} {
+  const { size, views, mean, std, like } = transform;
+  const shortSide = transform.shortSide ?? (views > 1 ? size : Math.trunc((size * 256) / 224));
+  const transforms = parseTransforms([
+    { kind: 'resize', size: shortSide, fit: 'shortEdge', filter: 'bilinear' },
+    { kind: 'centerCrop', size },
+    { kind: 'normalize', mean, std },
+  ]);
+  return { transforms, resizing: like };
 }
 
 /** The same steps for every frame of a clip, in the one form that they are computed in. */

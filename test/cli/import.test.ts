@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -96,6 +96,24 @@ test('files: described and written; nothing is where nothing was asked for', asy
   const inspected = JSON.parse((await jepa('inspect', 'vjepa2', '--json')).stdout);
   assert.equal(inspected.model.family, 'vjepa2');
   assert.equal(inspected.model.tokens, 32);
+});
+
+test('export: a checkpoint of PyTorch is the same encoder; what this command did not write is left alone', async () => {
+  const exported = await jepa('export', model, '--out', 'model.pth.tar', '--json');
+  assert.equal(exported.code, 0, exported.stderr);
+  const { format, files } = JSON.parse(exported.stdout);
+  assert.deepEqual([format, files.length, files[0].path], ['pth', 1, 'model.pth.tar']);
+  const { code, stderr } = await jepa('embed', 'model.pth.tar', 'photos', '--out', 'from-pth.npy');
+  assert.equal(code, 0, stderr);
+  assert.ok(readFileSync(join(folder, 'from-pth.npy')).equals(readFileSync(join(folder, 'tiny-vit.npy'))));
+  const again = await jepa('export', 'model.pth.tar', '--format', 'pth', '--out', 'model.pth.tar');
+  assert.equal(again.code, 0, again.stderr);
+  const meta = readFileSync(join(goldenFolder, 'hf-vjepa2', 'meta_vjepa2.pt'));
+  writeFileSync(join(folder, 'meta.pt'), meta);
+  const refused = await jepa('export', model, '--out', 'meta.pt');
+  assert.equal(refused.code, 2);
+  assert.match(refused.stderr, /^error: meta\.pt is there already, and this command did not write it.*\n$/);
+  assert.ok(readFileSync(join(folder, 'meta.pt')).equals(meta));
 });
 
 test('clips: a V-JEPA 2 folder embeds videos, also shorter clips than it was made for', async () => {
