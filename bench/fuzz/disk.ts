@@ -2,17 +2,22 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseJson } from '../../src/base/json.js';
-import { float32, type HostTensor } from '../../src/base/tensor.js';
+import { float32, type HostTensor, sizeOf } from '../../src/base/tensor.js';
 import { openDecodedCache } from '../../src/data/cache-node.js';
+import { checkpointOf } from '../../src/hub/checkpoint-layout.js';
 import { loadEncoder } from '../../src/hub/encoder-files.js';
 import { openEpisodes } from '../../src/hub/episodes-node.js';
+import { encoderShapes } from '../../src/hub/ijepa-names.js';
 import { parseImageProcessor } from '../../src/hub/image-processor.js';
 import { writeModelFolder } from '../../src/hub/model-folder.js';
 import { encodeNpy, encodeNpz, openNpy } from '../../src/hub/npy.js';
+import { torchFilePieces } from '../../src/hub/pth-write.js';
 import { loadTensor } from '../../src/hub/raw.js';
+import { concatBytes } from '../../src/hub/safetensors.js';
 import { bytesSource } from '../../src/hub/source.js';
 import { writeSafetensors } from '../../src/hub/weights.js';
 import { crc32 } from '../../src/hub/zip.js';
+import { vitConfig } from '../../src/nn/vit.js';
 import { readCheckpointMeta } from '../../src/train/checkpoint.js';
 import { parseConfig } from '../../src/train/config.js';
 import { companionOf, FINGERPRINT } from '../../src/train/embed.js';
@@ -55,6 +60,17 @@ function writeOwnModel(folder: string): void {
     { ...loadEncoder(join(GOLDEN, 'hf-vjepa2/classifier')), family: 'vjepa' },
     { licence: 'any' },
   );
+}
+
+/** A small checkpoint of PyTorch that says itself what it holds. */
+function ownCheckpoint(): Uint8Array {
+  const config = vitConfig({ imageSize: 4, patchSize: 2, channels: 1, width: 4, depth: 1, heads: 1 });
+  const weights = new Map(
+    Array.from(encoderShapes(config), ([name, shape]) => [name, float32(shape, new Float32Array(sizeOf(shape)))]),
+  );
+  const layer = { weight: float32([2, 4], new Float32Array(8)), bias: float32([2], [0, 1]) };
+  const model = { config, weights, context: weights, classifier: layer, labels: ['a', 'b'], facts: { epoch: 3 } };
+  return concatBytes([...torchFilePieces(checkpointOf('a checkpoint', model))]);
 }
 
 const MODELS: Readonly<Record<string, (folder: string) => void>> = {
@@ -113,6 +129,18 @@ export const FROM_DISK: readonly Reader[] = [
       const kind = Object.keys(MODELS).find((name) => text.includes(`"${name}"`)) ?? 'ijepa';
       const { config, labels, transforms } = loadEncoder(beside(tools, kind, 'config.json', bytes, MODELS[kind]));
       return [config, labels, transforms];
+    },
+  },
+  {
+    name: 'pth-model',
+    seeds: () => ({
+      files: [ownCheckpoint()],
+      words: ['jepa', 'model_type', 'encoder', 'K\xff', 'M\xff\xff', '\x8a\x01\x7f', ')', '}'],
+    }),
+    read(bytes, tools) {
+      const { config, weights, context, classifier, labels } = loadEncoder(tools.file(bytes, '.pth'));
+      const numbers = [...weights.values(), ...(context?.values() ?? [])].map(({ data }) => data.length);
+      return [config, numbers, classifier, labels];
     },
   },
   {
