@@ -1,12 +1,14 @@
 import type { Field } from '../data/preparation.js';
 import { concat, reshape } from '../graph/ops/move.js';
+import { layerNorm } from '../graph/ops/normalise.js';
 import { matmul } from '../graph/ops/product.js';
 import { mean } from '../graph/ops/reduce.js';
 import { constant, type Tensor } from '../graph/tensor.js';
 import { type ConvNetConfig, checkConvNet, convNet, convNetGrid, convNetSpec } from '../nn/convnet.js';
+import type { Tokens } from '../nn/tokens.js';
 import { lastAttention, tokenGrid, type VitConfig, vit, vitLayers, vitSpec } from '../nn/vit.js';
-import { type Module, makeModule } from '../nn/weights.js';
-import type { Encoder } from './method.js';
+import { type Module, makeModule, type Weights } from '../nn/weights.js';
+import type { Encoder, Inputs, WideForm } from './method.js';
 
 /** Names of what encoders read. */
 export const IMAGES = 'images';
@@ -29,6 +31,25 @@ export function makeBackbone(prefix: string, config: BackboneConfig): Backbone {
 
 /** Blocks whose means side by side are the second form that the I-JEPA paper probes. */
 const LAYERS = 4;
+
+/** The wide form of any encoder of tokens: `pool` of the outputs of its last blocks, each layer-normed, side by side. */
+export function lastLayers(
+  tokens: (inputs: Inputs) => Tokens,
+  weights: Weights,
+  depth: number,
+  pool: (states: Tensor, inputs: Inputs) => Tensor,
+): WideForm {
+  const count = Math.min(LAYERS, depth);
+  return {
+    name: `last ${count} layers`,
+    represent: (inputs) => {
+      const states: Tensor[] = [];
+      tokens(inputs).encode(weights, { onState: (state) => states.push(state) });
+      const pooled = states.slice(-count).map((state) => pool(layerNorm(state), inputs));
+      return concat(pooled, 1);
+    },
+  };
+}
 
 /** A ViT of images or clips as an encoder: probes see the mean of its tokens. */
 export function vitBackbone(module: Module, config: VitConfig): Backbone {

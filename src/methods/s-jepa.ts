@@ -6,8 +6,9 @@ import { input, scope, type Tensor } from '../graph/tensor.js';
 import { type SkeletonHiding, sampleSkeletonMasks } from '../masking/skeleton.js';
 import { type PredictorConfig, predictor, predictorSpec } from '../nn/predictor.js';
 import { type SkeletonConfig, skeletonGrid, skeletonSpec, skeletonTokens } from '../nn/skeleton.js';
-import { normalInit } from '../nn/transformer.js';
+import { INIT_STD, normalInit, withSpread } from '../nn/transformer.js';
 import { type Module, type ModuleSpec, makeModule } from '../nn/weights.js';
+import { lastLayers } from './backbone.js';
 import { type MaskedForward, type MaskedInputs, type MaskedOptions, masked, maskInputs } from './masked.js';
 import { type Encoder, type Method, maskedSamples, type Regularizer } from './method.js';
 import { regularize } from './regularize.js';
@@ -24,6 +25,8 @@ export interface SjepaConfig {
   readonly views: boolean;
   readonly options: MaskedOptions;
   readonly distance: Distance;
+  /** Standard deviation of first weights, .02 by default. */
+  readonly spread?: number;
 }
 
 export interface SjepaTraining extends SjepaConfig {
@@ -79,10 +82,11 @@ export interface SjepaModules {
 export const sjepaModules = ({
   encoder,
   predictor: predicting,
-}: Pick<SjepaConfig, 'encoder' | 'predictor'>): SjepaModules => ({
-  encoder: makeModule('encoder.', skeletonSpec(encoder)),
-  predictor: makeModule('predictor.', sjepaPredictorSpec(predicting)),
-  target: makeModule('target_encoder.', skeletonSpec(encoder)),
+  spread = INIT_STD,
+}: Pick<SjepaConfig, 'encoder' | 'predictor' | 'spread'>): SjepaModules => ({
+  encoder: makeModule('encoder.', withSpread(skeletonSpec(encoder), spread)),
+  predictor: makeModule('predictor.', withSpread(sjepaPredictorSpec(predicting), spread)),
+  target: makeModule('target_encoder.', withSpread(skeletonSpec(encoder), spread)),
 });
 
 /** Unlike that of images, the predictor learns its positions. */
@@ -141,6 +145,12 @@ export function skeletonBackbone(module: Module, config: SkeletonConfig): Skelet
     width: config.width,
     represent: (inputs) => mean(tokens(inputs[SKELETONS]), 1),
     tokens: (inputs) => tokens(inputs[SKELETONS]),
+    wide: lastLayers(
+      (inputs) => skeletonTokens(inputs[SKELETONS], config),
+      module.weights,
+      config.depth,
+      (states) => mean(states, 1),
+    ),
   };
 }
 
@@ -151,11 +161,14 @@ export interface SjepaMethod extends Omit<Method, 'encoder'> {
 
 export function sjepaMethod(config: SjepaTraining): SjepaMethod {
   const modules = sjepaModules(config);
-  const { context, prediction, target, memory } = sjepa(sjepaInputs(config), modules, config);
+  const inputs = sjepaInputs(config);
+  const { context, prediction, target, memory } = sjepa(inputs, modules, config);
   const energy = scope('energy', () => meanEnergy(prediction, target, config.distance));
   const distributions = typeof config.options.normalisation === 'object';
   const masks = { ...config.masks, segment: config.encoder.segment };
-  const regular = regularize([mean(context, 1)], config.regularizer);
+  const regular = regularize([mean(context, 1)], config.regularizer, () =>
+    mean(skeletonTokens(inputs.skeletons, config.encoder).encode(modules.target.weights), 1),
+  );
   return {
     name: 's-jepa',
     trained: [modules.encoder, modules.predictor],

@@ -16,8 +16,9 @@ import {
   textSpec,
   textTokens,
 } from '../nn/text.js';
-import { joinLeading, linearSpec } from '../nn/transformer.js';
+import { INIT_STD, joinLeading, linearSpec, withSpread } from '../nn/transformer.js';
 import { type Module, type ModuleSpec, makeModule } from '../nn/weights.js';
+import { lastLayers } from './backbone.js';
 import {
   type MaskedForward,
   type MaskedInputs,
@@ -43,6 +44,8 @@ export interface TextJepaConfig {
   readonly predictor: TextPredictorConfig | { readonly hidden: number };
   readonly options: MaskedOptions;
   readonly distance: Distance;
+  /** Standard deviation of first weights, .02 by default. */
+  readonly spread?: number;
 }
 
 export interface TextJepaTraining extends TextJepaConfig {
@@ -84,14 +87,15 @@ export interface TextJepaModules {
   readonly target: Module;
 }
 
-export function textJepaModules({ encoder, predictor, options }: TextJepaConfig): TextJepaModules {
+export function textJepaModules({ encoder, predictor, options, spread = INIT_STD }: TextJepaConfig): TextJepaModules {
   const maskToken = options.hiding === 'replace';
+  const make = (prefix: string, spec: ModuleSpec): Module => makeModule(prefix, withSpread(spec, spread));
   const head = (hidden: number): ModuleSpec =>
     new Map([...linearSpec('head.0', hidden, encoder.width), ...linearSpec('head.2', encoder.width, hidden)]);
   return {
-    encoder: makeModule('encoder.', textSpec(encoder, { maskToken })),
-    predictor: makeModule('predictor.', 'hidden' in predictor ? head(predictor.hidden) : textPredictorSpec(predictor)),
-    target: makeModule('target_encoder.', textSpec(encoder, { maskToken })),
+    encoder: make('encoder.', textSpec(encoder, { maskToken })),
+    predictor: make('predictor.', 'hidden' in predictor ? head(predictor.hidden) : textPredictorSpec(predictor)),
+    target: make('target_encoder.', textSpec(encoder, { maskToken })),
   };
 }
 
@@ -153,6 +157,12 @@ export function textBackbone(module: Module, config: TextConfig, tokens: number)
     width: config.width,
     represent: (inputs) => textMean(encode(inputs[IDS], inputs[DOCUMENTS]), inputs[DOCUMENTS]),
     tokens: (inputs) => encode(inputs[IDS], inputs[DOCUMENTS]),
+    wide: lastLayers(
+      (inputs) => textTokens(inputs[IDS], inputs[DOCUMENTS], config),
+      module.weights,
+      config.depth,
+      (states, inputs) => textMean(states, inputs[DOCUMENTS]),
+    ),
   };
 }
 

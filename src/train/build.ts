@@ -89,7 +89,7 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
     case 's-jepa': {
       const { frames, view } = dataOf(config, 'skeleton');
       const encoder = skeletonConfig({ ...method.encoder, frames, joints: factOf(facts, 'joints') });
-      const { masks, regularizer, centre, targets } = method;
+      const { masks, regularizer, centre, targets, spread } = method;
       const [sharpness, softness] = method.temperatures;
       const distributions = {
         options: {
@@ -105,6 +105,7 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
         masks,
         ...(targets === 'features' ? SJEPA_FEATURES : distributions),
         regularizer,
+        spread,
       });
     }
     case 'text-jepa': {
@@ -118,6 +119,7 @@ export function buildMethod(config: Config, facts: DataFacts = {}): Method {
         distance: TEXT_DISTANCE,
         masks: method.masks,
         regularizer: method.regularizer,
+        spread: method.spread,
       });
     }
     case 'llm-jepa': {
@@ -261,8 +263,8 @@ export function trainingPreparations(config: Config, facts: DataFacts, kinds: nu
     case 'sound':
       return [soundInput(data, facts, 'random')];
     case 'skeleton': {
-      const { frames, centre, upright, motion, crop, view } = data;
-      return [{ kind: 'skeleton', frames, centre, upright, motion, crop, ...(view && { view }) }];
+      const { frames, centre, upright, motion, scale, crop, view } = data;
+      return [{ kind: 'skeleton', frames, centre, upright, motion, scale, crop, ...(view && { view }) }];
     }
     case 'text':
       return [textInput(config, facts)];
@@ -301,8 +303,8 @@ export function evaluationPreparation(config: Config, facts: DataFacts): Prepara
     case 'sound':
       return soundInput(data, facts, 'middle');
     case 'skeleton': {
-      const { frames, centre, upright, motion } = data;
-      return { kind: 'skeleton', frames, centre, upright, motion };
+      const { frames, centre, upright, motion, scale } = data;
+      return { kind: 'skeleton', frames, centre, upright, motion, scale };
     }
     case 'text':
       return textInput(config, facts);

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { UsageError } from '../base/errors.js';
 import { parseTransforms, transformSchema } from '../data/transforms.js';
 import { evaluationClipSchema, trainingClipSchema } from '../data/video/transforms.js';
+import { INIT_STD } from '../nn/transformer.js';
 import { MOST_THREADS } from '../runtime/engine.js';
 import { type PlaceOf, parseSettings } from './settings.js';
 
@@ -47,13 +48,16 @@ const regularizer = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('none') }),
   z.strictObject({
     kind: z.literal('vicreg'),
-    /** Of pooled contexts to what the target encoder makes of the whole sample (C-JEPA), in methods over patches. */
+    /** Of pooled contexts to what the target encoder makes of the whole sample (C-JEPA), in methods over patches or skeletons. */
     invariance: notNegative.default(0),
     variance: positive.default(25),
     covariance: positive.default(1),
   }),
   z.strictObject({ kind: z.literal('sigreg'), weight: positive.default(0.05), slices: whole.default(256) }),
 ]);
+
+/** Standard deviation of first weights: that of wide networks is so little for narrow ones that they learn late. */
+const spread = positive.default(INIT_STD);
 
 const masks = z.strictObject({
   targetScale: pairOf(share).default([0.15, 0.2]),
@@ -206,6 +210,7 @@ const methodSchema = z.discriminatedUnion('name', [
     temperatures: pairOf(positive).default([0.06, 0.1]),
     centre: share.default(0.9),
     regularizer: regularizer.default({ kind: 'none' }),
+    spread,
   }),
   z.strictObject({
     name: z.literal('text-jepa'),
@@ -215,6 +220,7 @@ const methodSchema = z.discriminatedUnion('name', [
     /** Last layers whose mean is the target. */
     layers: whole.optional(),
     regularizer: regularizer.prefault({ kind: 'vicreg' }),
+    spread,
   }),
   z.strictObject({
     name: z.literal('llm-jepa'),
@@ -400,14 +406,17 @@ const dataSchema = z.discriminatedUnion('kind', [
     upright: z.boolean().default(false),
     /** Show how joints move about their mean places, not where these are. */
     motion: z.boolean().default(false),
+    /** What every number is multiplied by: best if the encoder sees numbers about 1. */
+    scale: positive.default(1),
     /** Share of the recording that is shown in training. */
     crop: z.tuple([share, share]).default([0.5, 1]),
-    /** The changed view for the context encoder; null leaves it out. */
+    /** The changed view for the context encoder, of the same frames or of a part `crop` of its own; null leaves it out. */
     view: z
       .strictObject({
         rotation: z.number().min(0).optional(),
         mirror: share.optional(),
         shift: z.number().min(0).optional(),
+        crop: z.tuple([share, share]).optional(),
       })
       .nullable()
       .prefault({}),

@@ -141,8 +141,43 @@ test('a prepared clip has its frames, its root at the origin, and a view that di
       );
     }
   }
+  const [scaled] = await prepared(dataset, { ...input, motion: true, scale: 10 }, 0);
+  near(
+    scaled,
+    (await prepared(dataset, { ...input, motion: true }, 0))[0].map((value) => 10 * value),
+  );
   assert.throws(() => planSkeletons({ kind: 'skeleton', frames: 0 }, dataset, 'data'), /data\.frames/);
+  assert.throws(() => planSkeletons({ kind: 'skeleton', frames: 4, scale: 0 }, dataset, 'data'), /data\.scale/);
+  const cut = { crop: [0.5, 2] } as const;
+  assert.throws(() => planSkeletons({ kind: 'skeleton', frames: 4, view: cut }, dataset, 'data'), /data\.view\.crop/);
   assert.throws(() => planSkeletons({ kind: 'skeleton', frames: 4, crop: [0.8, 0.5] }, dataset, 'data'), /data\.crop/);
+});
+
+test('a view may be of a part of the clip of its own', async () => {
+  // In frame t all joints are at t, so that a prepared frame tells when it is.
+  const data = Float32Array.from({ length: 40 * 45 }, (_, i) => Math.floor(i / 45));
+  const clip = skeletonArrays({ name: 'time', shape: [1, 40, 15, 3], data, layout: STICK_LAYOUT });
+  const still = { rotation: 0, mirror: 0, shift: 0 };
+  const input = { kind: 'skeleton', frames: 8, centre: 'none', crop: [1, 1] } as const;
+  const preparation = (view: SkeletonInput['view']) =>
+    skeletonPreparation(planSkeletons({ ...input, view }, clip, 'data'));
+  const times = async (view: SkeletonInput['view'], seed: number): Promise<number[][]> => {
+    const out = [new Float32Array(8 * 45), new Float32Array(8 * 45)];
+    preparation(view).prepare(await clip.read(0), createRandom(seed), out);
+    return out.map((poses) => Array.from({ length: 8 }, (_, frame) => poses[frame * 45]));
+  };
+  const whole = Array.from({ length: 8 }, (_, frame) => 5 * frame + 2);
+  for (const seed of [1, 2, 3]) {
+    const [same, view] = await times(still, seed);
+    near(same, whole);
+    near(view, whole);
+    const [full, half] = await times({ ...still, crop: [0.5, 0.5] }, seed);
+    near(full, whole);
+    near(
+      half.slice(1).map((time, i) => time - half[i]),
+      Array(7).fill(2.5),
+    );
+  }
 });
 
 test('of several bodies the one that moves is shown; arrays must fit their layout', () => {

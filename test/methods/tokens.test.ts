@@ -8,14 +8,17 @@ import { stickFigures } from '../../src/data/procedural/stick-figures.js';
 import { planSkeletons, skeletonPreparation } from '../../src/data/skeleton/preparation.js';
 import { trainBpe } from '../../src/data/text/bpe.js';
 import { textPreparation } from '../../src/data/text/preparation.js';
+import type { Tensor } from '../../src/graph/tensor.js';
 import { type LlmJepaConfig, llmJepaMethod } from '../../src/methods/llm-jepa.js';
-import type { Method, MethodBatch } from '../../src/methods/method.js';
+import { encoderInputs, type Method, type MethodBatch, type WideForm } from '../../src/methods/method.js';
 import {
   SJEPA_DISTANCE,
   SJEPA_FEATURES,
   SJEPA_OPTIONS,
   sjepaMethod,
+  sjepaModules,
   sjepaPredictor,
+  skeletonBackbone,
 } from '../../src/methods/s-jepa.js';
 import {
   TEXT_DISTANCE,
@@ -25,9 +28,9 @@ import {
   textJepaOptions,
   textJepaPredictor,
 } from '../../src/methods/text-jepa.js';
-import { skeletonConfig } from '../../src/nn/skeleton.js';
+import { skeletonConfig, skeletonSpec, skeletonTokens } from '../../src/nn/skeleton.js';
 import { textConfig } from '../../src/nn/text.js';
-import { initialValues } from '../../src/nn/weights.js';
+import { initialValues, makeModule } from '../../src/nn/weights.js';
 import { adamw } from '../../src/optim/adam.js';
 import { decayGroups } from '../../src/optim/groups.js';
 import { createEngine } from '../../src/runtime/index.js';
@@ -136,6 +139,66 @@ test('S-JEPA learns: its loss falls towards the entropy of its targets, or with 
   for (const { loss, prediction, variance, covariance, entropy } of kept) {
     assert.equal(entropy, undefined, 'features have none');
     assert.ok(Math.abs(loss - (prediction + 2 * variance + 0.5 * covariance)) < 1e-4);
+  }
+  const drawn = { ...regularizer, invariance: 3 };
+  const near = await steps(sjepaMethod({ ...base, ...SJEPA_FEATURES, regularizer: drawn, spread: 0.1 }), batch, 24);
+  falls(near, 0.9);
+  for (const { loss, prediction, invariance, variance, covariance } of near)
+    assert.ok(Math.abs(loss - (prediction + 3 * invariance + 2 * variance + 0.5 * covariance)) < 1e-4);
+});
+
+test('first weights have the spread that a method is given', () => {
+  const encoder = skeletonConfig({ frames: 8, joints: 15, segment: 4, width: 64, depth: 2, heads: 2 });
+  const config = { encoder, predictor: sjepaPredictor(encoder, { depth: 1 }) };
+  const values = (spread?: number) => {
+    const modules = sjepaModules({ ...config, spread });
+    return [modules.encoder, modules.predictor].map((module) => initialValues(module, createRandom(1)));
+  };
+  const [wide, usual] = [values(0.1), values()];
+  usual.forEach((module, i) => {
+    for (const [name, { data }] of module) {
+      const own = (wide[i].get(name) as HostTensor<'float32'>).data;
+      const size = (numbers: ArrayLike<number>): number =>
+        Math.sqrt(Array.from(numbers).reduce((a, b) => a + b * b, 0) / numbers.length);
+      if (data.every((value) => value === data[0])) assert.deepEqual(own, data, name);
+      else assert.ok(Math.abs(size(own) / size(data) - 5) < 1e-4, name);
+    }
+  });
+});
+
+test('the wide form of a probe: means of the last blocks, each token layer-normed', async () => {
+  const config = skeletonConfig({ frames: 8, joints: 15, segment: 4, width: 16, depth: 2, heads: 2 });
+  const encoder = skeletonBackbone(makeModule('', skeletonSpec(config)), config);
+  const inputs = encoderInputs(encoder);
+  const states: Tensor[] = [];
+  skeletonTokens(inputs.skeletons, config).encode(encoder.module.weights, { onState: (state) => states.push(state) });
+  const engine = await createEngine({ backend: 'cpu', workers: 1 });
+  try {
+    const state = await engine.createState(
+      [...encoder.module.tensors.values()],
+      initialValues(encoder.module, createRandom(2)),
+    );
+    const outputs = { wide: (encoder.wide as WideForm).represent(inputs), first: states[1], second: states[2] };
+    const program = await engine.compile({ name: 'wide', outputs }, state);
+    const data = Float32Array.from({ length: 360 }, (_, i) => Math.sin(i));
+    const result = (await program.run({ skeletons: { dtype: 'float32', shape: [1, 8, 15, 3], data } })).outputs;
+    const wanted = [result.first, result.second].flatMap(({ data: tokens }) => {
+      const sum = new Float64Array(16);
+      for (let at = 0; at < tokens.length; at += 16) {
+        const row = Array.from(tokens.subarray(at, at + 16), Number);
+        const mean = row.reduce((a, b) => a + b) / 16;
+        const deviation = Math.sqrt(row.reduce((a, b) => a + (b - mean) ** 2, 0) / 16 + 1e-5);
+        for (let i = 0; i < 16; i++) sum[i] += (row[i] - mean) / deviation / 30;
+      }
+      return [...sum];
+    });
+    assert.equal(encoder.wide?.name, 'last 2 layers');
+    assert.equal(result.wide.data.length, 32);
+    wanted.forEach((value, i) => {
+      assert.ok(Math.abs(Number(result.wide.data[i]) - value) < 1e-5);
+    });
+  } finally {
+    await engine.close();
   }
 });
 

@@ -3,7 +3,15 @@ import type { Random } from '../../base/random.js';
 import type { Preparation } from '../preparation.js';
 import { pathLength, type SkeletonClip, type SkeletonDataset } from './dataset.js';
 import type { SkeletonLayout } from './layout.js';
-import { centred, geometricView, moving, resampleFrames, turned, uprightRotation } from './transforms.js';
+import {
+  centred,
+  geometricView,
+  moving,
+  resampleFrames,
+  turned,
+  uprightRotation,
+  type ViewChange,
+} from './transforms.js';
 
 /** How skeletons are prepared, as it stands in a configuration. */
 export interface SkeletonInput {
@@ -16,9 +24,11 @@ export interface SkeletonInput {
   readonly upright?: boolean;
   /** Take from every joint its mean place over the frames that are shown, last of all; off by default. */
   readonly motion?: boolean;
+  /** Every number times this, last of all: an encoder begins with numbers about 1, motion is a tenth of a metre. 1 by default. */
+  readonly scale?: number;
   /** Share of the clip that is shown, drawn from this range ([.5, 1] in S-JEPA); all of it by default. */
   readonly crop?: readonly [number, number];
-  /** A second, changed view of the same frames, for the context encoder. */
+  /** A second, changed view, for the context encoder. */
   readonly view?: {
     /** Largest turn about the spine, degrees; 30 by default. */
     readonly rotation?: number;
@@ -26,6 +36,8 @@ export interface SkeletonInput {
     readonly mirror?: number;
     /** Largest shift along each axis, in the unit of the data; .02 by default. */
     readonly shift?: number;
+    /** Share of the clip that it shows, drawn from this range for itself; the same frames by default. */
+    readonly crop?: readonly [number, number];
   };
 }
 
@@ -37,8 +49,14 @@ export interface SkeletonPlan {
   readonly centre: 'frame' | 'first' | 'none';
   readonly upright: boolean;
   readonly motion: boolean;
+  readonly scale: number;
   readonly crop: readonly [number, number];
-  readonly view?: { readonly rotation: number; readonly mirror: number; readonly shift: number };
+  readonly view?: {
+    readonly rotation: number;
+    readonly mirror: number;
+    readonly shift: number;
+    readonly crop?: readonly [number, number];
+  };
 }
 
 /** Name of the field with skeletons [frames, joints, 3], and of their changed views. */
@@ -47,11 +65,15 @@ export const VIEWS = 'views';
 
 /** Checks a preparation. Throws a `JepaError` beginning with `where`. */
 export function planSkeletons(input: SkeletonInput, { layout }: SkeletonDataset, where: string): SkeletonPlan {
-  const { frames, centre = 'frame', upright = false, motion = false, crop = [1, 1], view } = input;
+  const { frames, centre = 'frame', upright = false, motion = false, scale = 1, crop = [1, 1], view } = input;
   if (!Number.isInteger(frames) || frames < 1)
     throw new JepaError(`${where}.frames must be a positive whole number, not ${frames}`);
-  if (!(crop[0] > 0 && crop[0] <= crop[1] && crop[1] <= 1))
-    throw new JepaError(`${where}.crop must be two shares of the clip, such as [0.5, 1], not [${crop.join(', ')}]`);
+  const shares = { crop, ...(view?.crop && { 'view.crop': view.crop }) };
+  for (const [what, [least, most]] of Object.entries(shares)) {
+    if (!(least > 0 && least <= most && most <= 1))
+      throw new JepaError(`${where}.${what} must be two shares of the clip, such as [0.5, 1], not [${least}, ${most}]`);
+  }
+  if (!(scale > 0)) throw new JepaError(`${where}.scale must be above 0, not ${scale}`);
   const { rotation = 30, mirror = 0.5, shift = 0.02 } = view ?? {};
   if (!(mirror >= 0 && mirror <= 1)) throw new JepaError(`${where}.view.mirror must be from 0 to 1, not ${mirror}`);
   return {
@@ -61,8 +83,9 @@ export function planSkeletons(input: SkeletonInput, { layout }: SkeletonDataset,
     centre,
     upright,
     motion,
+    scale,
     crop,
-    ...(view ? { view: { rotation, mirror, shift } } : {}),
+    ...(view && { view: { rotation, mirror, shift, ...(view.crop && { crop: view.crop }) } }),
   };
 }
 
@@ -71,11 +94,23 @@ export function planSkeletons(input: SkeletonInput, { layout }: SkeletonDataset,
  * it. Of several bodies the one that moves most.
  */
 export function skeletonPreparation(plan: SkeletonPlan): Preparation<SkeletonClip> {
-  const { frames, layout, centre, upright, motion, crop, view } = plan;
+  const { frames, layout, centre, upright, motion, scale, crop, view } = plan;
   const joints = layout.names.length;
   const row = joints * 3;
   const shape = [frames, joints, 3];
-  const shown = (poses: Float32Array): Float32Array => (motion ? moving(poses, row) : poses);
+  const shown = (poses: Float32Array): Float32Array => {
+    const all = motion ? moving(poses, row) : poses;
+    return scale === 1 ? all : all.map((value) => value * scale);
+  };
+  /** A part of a clip, as long as a share from `range`. */
+  const part = (all: Float32Array, [least, most]: readonly [number, number], random: Random): Float32Array => {
+    const clip = all.length / row;
+    const length = clip * (least + (most - least) * random.uniform());
+    const start = (clip - length) * random.uniform();
+    let poses = resampleFrames(all, row, frames, start, length);
+    if (centre !== 'none') poses = centred(poses, joints, layout.root, centre);
+    return upright ? turned(poses, uprightRotation(poses, layout)) : poses;
+  };
   return {
     fields: [
       { name: SKELETONS, dtype: 'float32', shape },
@@ -85,18 +120,16 @@ export function skeletonPreparation(plan: SkeletonPlan): Preparation<SkeletonCli
       if (clip.joints !== joints)
         throw new JepaError(`a skeleton has ${clip.joints} joints where the data set says ${joints}`);
       const all = mainBody(clip);
-      const length = clip.frames * (crop[0] + (crop[1] - crop[0]) * random.uniform());
-      const start = (clip.frames - length) * random.uniform();
-      let poses = resampleFrames(all, row, frames, start, length);
-      if (centre !== 'none') poses = centred(poses, joints, layout.root, centre);
-      if (upright) poses = turned(poses, uprightRotation(poses, layout));
+      const poses = part(all, crop, random);
       out[0].set(shown(poses));
-      if (view) out[1].set(shown(geometricView(poses, layout, drawChange(view, random))));
+      if (!view) return;
+      const seen = view.crop ? part(all, view.crop, random) : poses;
+      out[1].set(shown(geometricView(seen, layout, drawChange(view, random))));
     },
   };
 }
 
-function drawChange({ rotation, mirror, shift }: NonNullable<SkeletonPlan['view']>, random: Random) {
+function drawChange({ rotation, mirror, shift }: NonNullable<SkeletonPlan['view']>, random: Random): ViewChange {
   const symmetric = (size: number): number => size * (2 * random.uniform() - 1);
   return {
     angle: (symmetric(rotation) * Math.PI) / 180,
