@@ -13,7 +13,9 @@ export async function evaluate(
   { backend = 'cpu' }: { backend?: Backend } = {},
 ): Promise<Record<string, HostTensor<DType>>> {
   const ort = await loadOrt(backend);
-  const order = reachable(Object.values(outputs));
+  // Sizes may be those of inputs that the outputs themselves do not depend on.
+  const inputs = [...feeds.keys()].filter(({ node }) => node.op.name === 'input');
+  const order = reachable([...Object.values(outputs), ...inputs]);
   const leaves = order
     .filter((node) => node.op.name === 'input' || node.op.name === 'parameter')
     .map((node) => ({ name: (node.attrs as InputAttrs).name, tensor: node.outputs[0] }));
