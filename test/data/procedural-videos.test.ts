@@ -173,7 +173,63 @@ describe('moving shapes', () => {
     }
   });
 
+  it('several movers move alike: each stays where it is to the first, on the torus, and grows as it does', async () => {
+    const options = { count: 28, size: 32, channels: 1, occlusion: 0, bystanders: 0 } as const;
+    const one = motionVideos(options);
+    const crowd = motionVideos({ ...options, movers: 4 });
+    /** [x, y, half width, half height] of a shape at a time. */
+    const boxAt = (boxes: Float32Array, shapes: number, t: number, shape: number) =>
+      boxes.subarray((t * shapes + shape) * 4, (t * shapes + shape + 1) * 4);
+    const around = (value: number) => value - 32 * Math.round(value / 32);
+    for (let index = 0; index < crowd.length; index++) {
+      const [alone, together] = [one.boxes(index), crowd.boxes(index)];
+      assert.equal(together.length, 16 * 4 * 4);
+      const starts = [1, 2, 3].map((shape) => boxAt(together, 4, 0, shape));
+      const first = boxAt(together, 4, 0, 0);
+      for (let t = 0; t < 16; t++) {
+        const leader = boxAt(together, 4, t, 0);
+        assert.deepEqual(leader, boxAt(alone, 1, t, 0));
+        for (const [i, start] of starts.entries()) {
+          const box = boxAt(together, 4, t, i + 1);
+          for (const axis of [0, 1]) {
+            const moved = around(box[axis] - start[axis]) - around(leader[axis] - first[axis]);
+            assert.ok(Math.abs(around(moved)) < 1e-3, `video ${index}, frame ${t}, shape ${i + 1}: ${moved}`);
+          }
+          assert.ok(Math.abs(box[2] / start[2] - leader[2] / first[2]) < 1e-4);
+        }
+      }
+    }
+  });
+
+  it('the kinds of backgrounds can be chosen: a plain one has one colour wherever no shape is', async () => {
+    const options = { count: 14, size: 32, channels: 1, occlusion: 0, bystanders: 0 } as const;
+    const plain = motionVideos({ ...options, movers: 2, backgrounds: ['plain'] });
+    assert.ok(plain.attributes.background.every((kind) => kind === 0));
+    for (let index = 0; index < plain.length; index++) {
+      const { data, boxes } = await plain.read(index, ({ count }) => Array.from({ length: count }, (_, t) => t));
+      const seen = new Set<number>();
+      for (let t = 0; t < 16; t++) {
+        for (let at = 0; at < 32 * 32; at++) {
+          const far = [0, 1].every((shape) => {
+            const [x, y, radius] = (boxes as Float32Array).subarray((2 * t + shape) * 4);
+            const apart = (a: number, b: number) => Math.abs(a - b - 32 * Math.round((a - b) / 32));
+            const way = Math.hypot(apart((at % 32) + 0.5, x), apart(Math.floor(at / 32) + 0.5, y));
+            return way > 1.4 * radius + 1;
+          });
+          if (far) seen.add(data[t * 32 * 32 + at]);
+        }
+      }
+      assert.equal(seen.size, 1, `video ${index}`);
+    }
+    const kinds = motionVideos({ ...options, count: 200, backgrounds: ['clouds', 'stripes'] }).attributes.background;
+    assert.deepEqual([...new Set(kinds)].sort(), [2, 4]);
+  });
+
   it('bad options are named', () => {
+    assert.throws(() => motionVideos({ count: 1, movers: 0 }), /movers 0 must be from 1 to 32/);
+    assert.throws(() => interactionVideos({ count: 1, movers: 3 }), /interactions: two shapes move/);
+    assert.throws(() => motionVideos({ count: 1, backgrounds: ['sea'] }), /sea is no background; there are plain, /);
+    assert.throws(() => motionVideos({ count: 1, backgrounds: [] }), /nothing is no background/);
     assert.throws(
       () => motionVideos({ count: 10, classes: ['sideways'] }),
       /motions: sideways is no class .* right, left/,

@@ -51,7 +51,17 @@ export interface MotionOptions extends VideoSize {
   readonly occlusion?: number;
   /** Most shapes that stand still; 1 by default (for motions). */
   readonly bystanders?: number;
+  /** Shapes that move alike, each from a place of its own; 1 by default. Motions only. */
+  readonly movers?: number;
+  /** Kinds of backgrounds, of `BACKGROUNDS`; all of them by default. */
+  readonly backgrounds?: readonly string[];
 }
+
+/** Options that say what is drawn besides the class. */
+type Drawing = Required<Pick<MotionOptions, 'occlusion' | 'bystanders' | 'movers'>> & {
+  /** Indices of kinds. */
+  readonly backgrounds: readonly number[];
+};
 
 /** Everything drawn for a video but its class; shares of the side, uniform draws of 0..1. */
 interface Nuisance {
@@ -75,38 +85,54 @@ interface Nuisance {
   readonly dark: boolean;
   readonly bar?: readonly [number, number, number, number];
   readonly barColor: number;
+  /** The further shapes that move as the first does. */
+  readonly crowd: readonly {
+    readonly sprite: Sprite;
+    readonly x: number;
+    readonly y: number;
+    readonly radius: number;
+  }[];
 }
 
 const FRAMES = 16;
 /** Sprites drawn for every video: two that move and those that may stand. */
 const MOVING = 2;
+const MOST_MOVERS = 32;
 
-function drawNuisance(random: Random, { occlusion, bystanders }: { occlusion: number; bystanders: number }): Nuisance {
+function drawNuisance(random: Random, { occlusion, bystanders, movers, backgrounds }: Drawing): Nuisance {
   const between = (low: number, high: number) => low + (high - low) * random.uniform();
   const dark = random.uniform() < 0.5;
   const count = MOVING + bystanders;
   const shapes = Array.from({ length: count }, () => random.integer(SHAPES.length));
   const textures = Array.from({ length: count }, () => random.integer(TEXTURES.length));
   const hues = Array.from({ length: count }, () => random.uniform());
-  const sprites = shapes.map((shape, i) => ({
+  const spriteOf = (shape: number, texture: number, hue: number): Sprite => ({
     shape: SHAPES[shape],
-    texture: TEXTURES[textures[i]],
-    color: hueColor(hues[i], dark ? between(0.7, 1) : between(0.15, 0.35)),
+    texture: TEXTURES[texture],
+    color: hueColor(hue, dark ? between(0.7, 1) : between(0.15, 0.35)),
     turn: between(0, 2 * Math.PI),
-  }));
+  });
+  const sprites = shapes.map((shape, i) => spriteOf(shape, textures[i], hues[i]));
   const [x, y, swell, speed, phase, direction, heading] = Array.from({ length: 7 }, () => random.uniform());
-  const radius = between(0.14, 0.2);
+  const moverRadius = () => between(0.14, 0.2);
+  const radius = moverRadius();
   const places = Array.from({ length: bystanders }, () => ({
     x: random.uniform(),
     y: random.uniform(),
     radius: between(0.08, 0.15),
   }));
   const standing = places.slice(0, random.integer(bystanders + 1));
-  const background = random.integer(BACKGROUNDS.length);
+  const background = backgrounds[random.integer(backgrounds.length)];
   const hidden = random.uniform() < occlusion;
   const [from, width, upright] = [between(0.1, 0.75), between(0.08, 0.16), random.uniform() < 0.5];
   const bar = upright ? ([from, 0, from + width, 1] as const) : ([0, from, 1, from + width] as const);
   const barColor = random.uniform();
+  const crowd = Array.from({ length: movers - 1 }, () => ({
+    sprite: spriteOf(random.integer(SHAPES.length), random.integer(TEXTURES.length), random.uniform()),
+    x: random.uniform(),
+    y: random.uniform(),
+    radius: moverRadius(),
+  }));
   return {
     ...{
       sprites,
@@ -127,6 +153,7 @@ function drawNuisance(random: Random, { occlusion, bystanders }: { occlusion: nu
     },
     bar: hidden ? bar : undefined,
     barColor,
+    crowd,
   };
 }
 
@@ -221,29 +248,32 @@ const PAIRS: Record<(typeof INTERACTIONS)[number], (t: number, n: Nuisance) => r
 /** From touching to 0.12 of the side between them; uniform where `far` is. */
 const apart = ({ radius, swell }: Nuisance, far: number) => 0.85 * radius * sizeAt(swell) + 0.12 * far;
 
-/** Videos of one moving shape; classes are `MOTIONS`. Throws a `JepaError` for options that cannot be. */
+/** Videos of one moving shape, or of several that move alike; classes are `MOTIONS`. Throws a `JepaError` for options that cannot be. */
 export function motionVideos(options: MotionOptions): ProceduralVideos {
   return movingShapes('motions', MOTIONS, options, 1, (name, t, n, place) => {
     const { dx, dy, scale } = MOVES[name as keyof typeof MOVES](t, n);
-    place(0, n.x + dx, n.y + dy, n.radius * scale);
+    place(n.sprites[0], n.x + dx, n.y + dy, n.radius * scale);
+    for (const { sprite, x, y, radius } of n.crowd) place(sprite, x + dx, y + dy, radius * scale);
   });
 }
 
 /** Videos of two shapes that move together; classes are `INTERACTIONS`. Throws a `JepaError` for options that cannot be. */
 export function interactionVideos(options: MotionOptions): ProceduralVideos {
+  if (options.movers !== undefined)
+    throw new JepaError('interactions: two shapes move; movers is an option of motions');
   return movingShapes('interactions', INTERACTIONS, options, 0, (name, t, n, place) => {
     const [half, angle] = PAIRS[name as keyof typeof PAIRS](t, n);
     const drift = pace(n.speed) * t;
     const [x, y] = [n.x + drift * Math.cos(TURN * n.heading), n.y + drift * Math.sin(TURN * n.heading)];
     const [dx, dy] = [half * Math.cos(angle), half * Math.sin(angle)];
     const radius = n.radius * sizeAt(n.swell);
-    place(0, x + dx, y + dy, radius);
-    place(1, x - dx, y - dy, radius);
+    place(n.sprites[0], x + dx, y + dy, radius);
+    place(n.sprites[1], x - dx, y - dy, radius);
   });
 }
 
-/** Puts shape `which` at a place; shares of the side. */
-type PlaceShape = (which: number, x: number, y: number, radius: number) => void;
+/** Puts a shape at a place; shares of the side. */
+type PlaceShape = (sprite: Sprite, x: number, y: number, radius: number) => void;
 
 function movingShapes(
   kind: 'motions' | 'interactions',
@@ -253,7 +283,7 @@ function movingShapes(
   move: (className: string, t: number, nuisance: Nuisance, place: PlaceShape) => void,
 ): ProceduralVideos {
   const full = fullSize(kind, options, FRAMES);
-  const { classes = known, occlusion = 0.5, bystanders = standing } = options;
+  const { classes = known, occlusion = 0.5, bystanders = standing, movers = 1, backgrounds = BACKGROUNDS } = options;
   const strange = classes.find((name, i) => !known.includes(name) || classes.indexOf(name) !== i);
   if (strange !== undefined || classes.length === 0) {
     throw new JepaError(`${kind}: ${strange ?? 'nothing'} is no class or comes twice; there are ${known.join(', ')}`);
@@ -262,13 +292,22 @@ function movingShapes(
   if (!Number.isInteger(bystanders) || bystanders < 0 || bystanders > 8) {
     throw new JepaError(`${kind}: bystanders ${bystanders} must be from 0 to 8`);
   }
+  if (!Number.isInteger(movers) || movers < 1 || movers > MOST_MOVERS) {
+    throw new JepaError(`${kind}: movers ${movers} must be from 1 to ${MOST_MOVERS}`);
+  }
+  const kinds: readonly string[] = BACKGROUNDS;
+  const odd = backgrounds.find((name) => !kinds.includes(name));
+  if (odd !== undefined || backgrounds.length === 0) {
+    throw new JepaError(`${kind}: ${odd ?? 'nothing'} is no background; there are ${BACKGROUNDS.join(', ')}`);
+  }
+  const drawing = { occlusion, bystanders, movers, backgrounds: backgrounds.map((name) => kinds.indexOf(name)) };
   const randomOf = videoRandom(kind, full);
-  const nuisanceOf = (index: number) => drawNuisance(randomOf(index), { occlusion, bystanders });
+  const nuisanceOf = (index: number) => drawNuisance(randomOf(index), drawing);
   const labels = balancedLabels(kind, full, classes.length);
 
   function scene(index: number): Scene {
     const random = randomOf(index);
-    const n = drawNuisance(random, { occlusion, bystanders });
+    const n = drawNuisance(random, drawing);
     const { size, channels } = full;
     const base = hueColor(random.uniform(), n.dark ? 0.2 : 0.8);
     const background = drawBackground(size, channels, BACKGROUNDS[n.background], base, random);
@@ -282,8 +321,8 @@ function movingShapes(
       background,
       draw(t, frame) {
         const canvas = { data: frame, size, channels };
-        move(name, t, n, (which, x, y, radius) =>
-          drawSprite(canvas, n.sprites[which], onTorus(x), onTorus(y), radius * size, true),
+        move(name, t, n, (sprite, x, y, radius) =>
+          drawSprite(canvas, sprite, onTorus(x), onTorus(y), radius * size, true),
         );
         if (n.bar) {
           const [left, top, right, bottom] = n.bar.map((edge) => edge * size);
