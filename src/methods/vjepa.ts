@@ -13,6 +13,7 @@ import { type ClipMask, checkClipMasks, sampleClipMasks } from '../masking/clips
 import { type FutureConfig, futureRoom, sampleFuture } from '../masking/future.js';
 import { type Grid3d, RELEASED_MULTIBLOCK_3D } from '../masking/multiblock3d.js';
 import { type PredictorConfig, predictor, predictorSpec, predictPair } from '../nn/predictor.js';
+import { INIT_STD, withSpread } from '../nn/transformer.js';
 import { tokenGrid, type VitConfig, vitRepresentation, vitSpec } from '../nn/vit.js';
 import { type Module, makeModule } from '../nn/weights.js';
 import type { Feeds } from '../runtime/program.js';
@@ -49,12 +50,22 @@ export interface VjepaModules {
   readonly target: Module;
 }
 
-/** `rescale`: divide output projections by sqrt(2 i) at the start, which V-JEPA's training undoes and V-JEPA 2's keeps. */
-export const vjepaModules = ({ encoder, predictor: predicting }: VjepaConfig, rescale = false): VjepaModules => ({
-  encoder: makeModule('encoder.', vitSpec(encoder, rescale)),
-  predictor: makeModule('predictor.', predictorSpec(predicting, rescale)),
-  target: makeModule('target_encoder.', vitSpec(encoder, rescale)),
-});
+/**
+ * `rescale`: divide output projections by sqrt(2 i) at the start, which V-JEPA's training undoes and V-JEPA 2's keeps. `spread`:
+ * standard deviation of first weights.
+ */
+export function vjepaModules(
+  { encoder, predictor: predicting }: VjepaConfig,
+  rescale = false,
+  spread = INIT_STD,
+): VjepaModules {
+  const vit = withSpread(vitSpec(encoder, rescale), spread);
+  return {
+    encoder: makeModule('encoder.', vit),
+    predictor: makeModule('predictor.', withSpread(predictorSpec(predicting, rescale), spread)),
+    target: makeModule('target_encoder.', vit),
+  };
+}
 
 /** One kind of mask over the clips of a batch: tokens of the flat grid, columns fastest. */
 export interface MaskPair {
@@ -225,6 +236,8 @@ export interface VjepaTraining extends VjepaConfig {
   readonly regularizer: Regularizer;
   /** Pooled contexts by default. */
   readonly regularized?: 'clips' | 'changes';
+  /** Standard deviation of first weights, .02 by default. */
+  readonly spread?: number;
 }
 
 /** How V-JEPA's successors differ for a trainer. */
@@ -247,7 +260,7 @@ export const maskKinds = ({
 /** V-JEPA as a trainer runs it. */
 export function vjepaMethod(config: VjepaTraining, { name, rescale, maskToken }: VjepaVariant = VJEPA): Method {
   const { masks: entries = RELEASED_MULTIBLOCK_3D, future, exponent, regularizer, regularized, encoder } = config;
-  const modules = vjepaModules(config, rescale);
+  const modules = vjepaModules(config, rescale, config.spread);
   const grid = tokenGrid(encoder) as Grid3d;
   checkClipMasks(grid, entries);
   if (maskKinds(config) === 0) throw new JepaError(`${name}: there is nothing to predict; give masks or future`);

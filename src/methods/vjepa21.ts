@@ -131,7 +131,7 @@ export function vjepa21(
 export const vjepa21Loss = ({ prediction, context }: Vjepa21Forward, weight: Tensor | number): Tensor =>
   add(prediction, mul(context, weight));
 
-export interface Vjepa21Training extends Pick<VjepaTraining, 'encoder' | 'predictor' | 'masks'> {
+export interface Vjepa21Training extends Pick<VjepaTraining, 'encoder' | 'predictor' | 'masks' | 'spread'> {
   /** Weight of the context term; 0.5 for clips, 0.7 for images. */
   readonly contextWeight: number;
   /** Shares of the training between which that weight rises from 0; iterations 15,000 and 30,000 of 135,000 in the paper. */
@@ -141,7 +141,7 @@ export interface Vjepa21Training extends Pick<VjepaTraining, 'encoder' | 'predic
 /** V-JEPA 2.1 on clips as a trainer runs it. */
 export function vjepa21Method(config: Vjepa21Training): Method {
   const { masks: entries = RELEASED_MULTIBLOCK_3D, encoder, contextRamp } = config;
-  const modules = vjepaModules(config, true);
+  const modules = vjepaModules(config, true, config.spread);
   const grid = tokenGrid(encoder) as Grid3d;
   checkClipMasks(grid, entries);
   const forward = vjepa21(vjepa21Inputs(config, entries.length), modules, config);

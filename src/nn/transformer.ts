@@ -5,7 +5,7 @@ import { layerNorm, maskScores, softmax } from '../graph/ops/normalise.js';
 import { linear, matmul } from '../graph/ops/product.js';
 import { scope, type Tensor } from '../graph/tensor.js';
 import { type Rotary, rotate } from './rope.js';
-import { type ParameterSpec, under, type Weights } from './weights.js';
+import { type ModuleSpec, type ParameterSpec, under, type Weights } from './weights.js';
 
 /** Shape of a stack of pre-norm transformer blocks, as I-JEPA and V-JEPA have them. */
 export interface TransformerConfig {
@@ -33,6 +33,16 @@ export const normalInit = (shape: readonly number[], std = INIT_STD): ParameterS
   init: { kind: 'normal', std },
   trainable: true,
 });
+
+/** The same parameters; what would begin with normal numbers of deviation `INIT_STD` has those of `std`, the rest in proportion. */
+export const withSpread = (spec: ModuleSpec, std: number): ModuleSpec =>
+  new Map(
+    Array.from(spec, ([name, own]) => [
+      name,
+      own.init.kind === 'normal' ? { ...own, init: { ...own.init, std: (own.init.std * std) / INIT_STD } } : own,
+    ]),
+  );
+
 /** A trained parameter that begins with one value everywhere. */
 export const fillInit = (shape: readonly number[], value: number): ParameterSpec => ({
   shape,

@@ -101,6 +101,7 @@ const clips = {
       ]),
     )
     .optional(),
+  spread,
 };
 const beside = {
   /** Also predict what follows a part of the clip, in tubelets: `horizons` segments, one after the other. */

@@ -66,6 +66,37 @@ const meanAway = (a: HostTensor, b: HostTensor): number => {
   return x.reduce((sum, value, i) => sum + Math.abs(value - y[i]), 0) / x.length;
 };
 
+describe('first weights', () => {
+  const encoder = vitConfig({ ...size, width: 96, depth: 4, positions: 'uniform' });
+  const config = { encoder, predictor: vjepaPredictor(encoder, 1, 48, 2) };
+  const deviation = ({ data }: HostTensor) =>
+    Math.sqrt((data as Float32Array).reduce((sum, value) => sum + value * value, 0) / data.length);
+
+  it('have the deviation that is asked for; those that are rescaled keep their share of it, biases stay 0', () => {
+    for (const [rescale, last] of [
+      [false, 1],
+      [true, 1 / Math.sqrt(8)],
+    ] as const) {
+      for (const [spread, module] of [
+        [0.02, vjepaModules(config, rescale).encoder],
+        [0.1, vjepaModules(config, rescale, 0.1).encoder],
+        [0.1, vjepaModules(config, rescale, 0.1).target],
+      ] as const) {
+        const values = initialValues(module, createRandom(3));
+        const of = (name: string) => values.get(`${module.prefix}${name}`) as HostTensor;
+        // 9,216 and 36,864 numbers: deviations of a sample lie within 3 % of that of the distribution.
+        const near = (name: string, wanted: number) =>
+          assert.ok(Math.abs(deviation(of(name)) / wanted - 1) < 0.03, `${name}: ${deviation(of(name))}`);
+        near('blocks.0.attn.qkv.weight', spread);
+        near('blocks.3.attn.proj.weight', spread * last);
+        near('blocks.3.mlp.fc2.weight', spread * last);
+        assert.equal(deviation(of('blocks.0.attn.qkv.bias')), 0);
+        assert.equal(deviation(of('norm.weight')), 1);
+      }
+    }
+  });
+});
+
 describe('prediction of the future', () => {
   const encoder = vitConfig({ ...size, positions: 'uniform' });
 
