@@ -232,8 +232,12 @@ async function acted(dataset: EpisodeDataset): Promise<string> {
 
 // --- all of them ----------------------------------------------------------------------------------------------------
 
-const CLIP = ['clip: 8 moments in two rows', 'what the context encoder sees', 'what is predicted (one kind of masks)'];
-const AHEAD = ['clip: 8 moments in two rows', 'what the context encoder sees', 'what is predicted'];
+const CLIP = [
+  'clip: its moments in two rows',
+  'what the context encoder sees',
+  'what is predicted (one kind of masks)',
+];
+const AHEAD = ['clip: its moments in two rows', 'what the context encoder sees', 'what is predicted'];
 const SOUND = ['spectrogram: time to the right, high above', 'what the context encoder sees', 'what is predicted'];
 const MOTION = ['motion of each joint (down) over time', 'what the context encoder sees', 'what is predicted'];
 const IMAGE = ['image', 'what the context encoder sees', 'four targets'];
