@@ -15,7 +15,7 @@ import { type HuggingFaceOptions, narrowed } from './hf-folder.js';
 import { checkNames, type EncoderWeights, type LinearWeights, type LoadedEncoder } from './ijepa-names.js';
 import { describeTorchValue, isTorchTensor, type TorchValue } from './pth.js';
 import { type TorchWritable, torchFilePieces } from './pth-write.js';
-import { lateFloat32, loadFloat32, type StoredTensor } from './raw.js';
+import { lateWeights, loadFloat32, type StoredTensor } from './raw.js';
 import type { Writable } from './safetensors.js';
 import { type State, stateOf } from './torch-files.js';
 
@@ -57,12 +57,7 @@ export function contextIn(root: Root, weights: EncoderWeights, what: string): En
   const state = stateOf(own, `${what}: encoder`);
   const fits = [...weights].every(([name, { shape }]) => state.get(name)?.shape.join() === shape.join());
   if (!fits) return undefined;
-  return new Map(
-    Array.from(weights.keys(), (name) => {
-      const stored = state.get(name) as StoredTensor;
-      return [name, lateFloat32([{ name, stored }], stored.shape)];
-    }),
-  );
+  return lateWeights(Array.from(weights.keys(), (name) => [name, state.get(name) as StoredTensor]));
 }
 
 /** Reads a checkpoint that says itself what it holds. Throws a `JepaError` where it does not hold that. */

@@ -8,7 +8,7 @@ import { type PredictorConfig, predictorSpec } from '../nn/predictor.js';
 import { checkVit, type VitConfig, vitSpec } from '../nn/vit.js';
 import type { ModuleSpec } from '../nn/weights.js';
 import { checkNames, type EncoderWeights, FAMILIES, type LoadedEncoder, shapesOf } from './ijepa-names.js';
-import { lateFloat32, type StoredTensor } from './raw.js';
+import { lateWeights, type StoredTensor } from './raw.js';
 
 /**
  * What a model is, as plain values: the configuration of every part, what goes before the encoder, the licence. Weights alone
@@ -137,12 +137,7 @@ export function describedModel(
   );
   checkNames(where, shapes, tensors);
   const read = (prefix: string, names: readonly string[]): EncoderWeights =>
-    new Map(
-      names.map((name) => {
-        const stored = tensors.get(`${prefix}.${name}`) as StoredTensor;
-        return [name, lateFloat32([{ name, stored }], stored.shape)];
-      }),
-    );
+    lateWeights(names.map((name) => [name, tensors.get(`${prefix}.${name}`) as StoredTensor]));
   const parts = Object.fromEntries(
     own.map(({ part, names }) => [part, { config: description[part], weights: read(part, names) }]),
   ) as Parts;

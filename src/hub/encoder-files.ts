@@ -13,7 +13,6 @@ import { readVjepa2Folder } from './hf-vjepa2.js';
 import {
   type AttentiveClassifier,
   checkNames,
-  type EncoderWeights,
   encoderShapes,
   type Family,
   type LinearWeights,
@@ -23,7 +22,7 @@ import {
 } from './ijepa-names.js';
 import { readModelFolder } from './model-folder.js';
 import { isTorchTensor, openTorchFile, type TorchValue } from './pth.js';
-import { lateFloat32, loadFloat32 } from './raw.js';
+import { lateWeights, loadFloat32 } from './raw.js';
 import { countIn, headsOf, type State, shapeIn, stateOf } from './torch-files.js';
 import { isVideoEncoder, readClassifierState, readVideoModel, type VideoOptions } from './video-files.js';
 import { openWeights, readJsonFile } from './weights.js';
@@ -168,7 +167,7 @@ function imageEncoder(state: State, what: string, heads?: number): LoadedEncoder
   }
   const config = inferConfig(stored, what, heads);
   checkNames(what, encoderShapes(config), stored);
-  return { family: 'ijepa', config, weights: loadAll(stored), classifier };
+  return { family: 'ijepa', config, weights: lateWeights(stored), classifier };
 }
 
 function predictorFromState(stored: State, encoder: VitConfig, path: string): LoadedEncoder['predictor'] {
@@ -186,11 +185,7 @@ function predictorFromState(stored: State, encoder: VitConfig, path: string): Lo
     grid: gridOf(encoder),
   };
   checkNames(what, predictorShapes(config), stored);
-  return { config, weights: loadAll(stored) };
-}
-
-function loadAll(stored: State): EncoderWeights {
-  return new Map(Array.from(stored, ([name, tensor]) => [name, lateFloat32([{ name, stored: tensor }], tensor.shape)]));
+  return { config, weights: lateWeights(stored) };
 }
 
 /** Reads the shape of an encoder off its weights. The grid is square, as in all official models. */

@@ -33,17 +33,15 @@ export interface PickleName {
   readonly member: string;
 }
 
+/** What is written as it is. */
+export type PickleScalar = null | boolean | number | bigint | string | Uint8Array;
+
 /**
  * What is written to a pickle. Arrays become lists, Maps dictionaries, whole numbers integers and other numbers floats; the
  * rest has no counterpart in JavaScript.
  */
 export type PickleNode =
-  | null
-  | boolean
-  | number
-  | bigint
-  | string
-  | Uint8Array
+  | PickleScalar
   | readonly PickleNode[]
   | ReadonlyMap<PickleNode, PickleNode>
   | PickleName

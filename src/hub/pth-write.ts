@@ -1,6 +1,6 @@
 import { JepaError } from '../base/errors.js';
 import { quoted } from '../base/json.js';
-import { encodePickle, type PickleName, type PickleNode } from './pickle-write.js';
+import { encodePickle, type PickleName, type PickleNode, type PickleScalar } from './pickle-write.js';
 import { STORAGES } from './pth.js';
 import { byteLengthOf, type FileDType, type StoredTensor } from './raw.js';
 import { toStored, type Writable } from './safetensors.js';
@@ -9,12 +9,7 @@ import { zipWriter } from './zip-write.js';
 
 /** What a PyTorch file is written from; a `TorchValue` that was read is one. */
 export type TorchWritable =
-  | null
-  | boolean
-  | number
-  | bigint
-  | string
-  | Uint8Array
+  | PickleScalar
   | Writable
   | readonly TorchWritable[]
   | ReadonlyMap<TorchWritable, TorchWritable>;

@@ -161,6 +161,10 @@ export function loadFloat32(stored: StoredTensor, name: string): HostTensor<'flo
   return { dtype: 'float32', shape: tensor.shape, data: Float32Array.from(tensor.data as Float64Array) };
 }
 
+/** Stored tensors by name, each as `lateFloat32` has it. */
+export const lateWeights = (stored: Iterable<readonly [string, StoredTensor]>): Map<string, HostTensor<'float32'>> =>
+  new Map(Array.from(stored, ([name, tensor]) => [name, lateFloat32([{ name, stored: tensor }], tensor.shape)]));
+
 /**
  * Stored tensors whose rows follow each other as one tensor of `shape`, each read as `loadFloat32` does, but only when its
  * numbers are asked for: they are then kept for as long as somebody holds them, or written to where they are wanted (`fill`).

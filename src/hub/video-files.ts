@@ -14,7 +14,7 @@ import {
   type LoadedEncoder,
   shapesOf,
 } from './ijepa-names.js';
-import { lateFloat32 } from './raw.js';
+import { lateWeights } from './raw.js';
 import { countIn, headsOf, type State, shapeIn } from './torch-files.js';
 
 /**
@@ -69,7 +69,7 @@ function familyOf(encoder: State, predictor: State | undefined): Family {
 
 function loadChecked(expected: ReturnType<typeof shapesOf>, state: State, what: string): EncoderWeights {
   checkNames(what, expected, state);
-  return new Map(Array.from(state, ([name, tensor]) => [name, lateFloat32([{ name, stored: tensor }], tensor.shape)]));
+  return lateWeights(state);
 }
 
 function encoderConfig(state: State, family: Family, what: string, options: VideoOptions): VitConfig {

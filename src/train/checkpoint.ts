@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { withFileErrors, writeFileAtomic } from '../base/atomic.js';
 import { JepaError } from '../base/errors.js';
 import type { HostTensor } from '../base/tensor.js';
-import { lateFloat32 } from '../hub/raw.js';
+import { lateWeights } from '../hub/raw.js';
 import { parseSafetensors, safetensorsPieces } from '../hub/safetensors.js';
 import { openWeights } from '../hub/weights.js';
 import { type Config, parseConfig } from './config.js';
@@ -128,11 +128,7 @@ export function openCheckpoint(folder: string): Pick<Checkpoint, 'meta' | 'weigh
   const file = openWeights(`${join(folder, name(meta.step))}.safetensors`);
   try {
     const own = [...file.tensors].filter(([key]) => !key.startsWith(SLOT) && !key.startsWith(MEMORY));
-    const weights = own.map(([key, stored]): [string, HostTensor<'float32'>] => [
-      key,
-      lateFloat32([{ name: key, stored }], stored.shape),
-    ]);
-    return { meta, weights: new Map(weights) };
+    return { meta, weights: lateWeights(own) };
   } finally {
     file.close();
   }
